@@ -17,6 +17,11 @@
         ├── SettingsError           an operator has to change a setting
         │   ├── InvalidSetting      a value that is not allowed, or names that nobody knows
         │   └── KubeconfigUnusable  the kubeconfig or the service account cannot be used
+        ├── Malformed               a text that is not of its form; says what to write instead
+        │   ├── RangesError         index ranges ("0-97,100")
+        │   ├── EndedError          an ended attempt (index:attempt:seconds:outcome:digest)
+        │   ├── AmountError         a decimal amount ("1.80")
+        │   └── QuantityError       a Kubernetes quantity ("500m", "16Gi")
         └── MoneyError              money must not move (the settler's modules refine it)
 
     ApiError                        what came from an API server; every class above with an
@@ -129,3 +134,23 @@ class KubeconfigUnusable(SettingsError):
 
 class MoneyError(Permanent):
     """Money must not move: a signature, amount, account or chain is not what it has to be."""
+
+
+class Malformed(Permanent):
+    """A text is not of the form it must have; the message says what to write instead."""
+
+
+class RangesError(Malformed):
+    """Index ranges ("0-97,100") that do not parse, overlap, or are too long to store."""
+
+
+class EndedError(Malformed):
+    """An ended attempt that is not `index:attempt:seconds:outcome:digest`."""
+
+
+class AmountError(Malformed):
+    """An amount that is no plain decimal, too fine for the token, or out of range."""
+
+
+class QuantityError(Malformed):
+    """Not a Kubernetes quantity."""
