@@ -114,7 +114,7 @@ class Forbidden(ApiError, Permanent):
 
 
 class NotLeading(Permanent):
-    """This process may not write (any more): its lease's own deadline has passed."""
+    """The own lease is not held, or its deadline has passed: this process must not write."""
 
 
 class SettingsError(Permanent):

@@ -9,6 +9,7 @@ by too many.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import re
@@ -25,7 +26,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as ParserError
 
 from fallow.errors import InvalidSetting
@@ -33,7 +34,12 @@ from fallow.errors import InvalidSetting
 ENV_PREFIX = "FALLOW_"
 NESTED = "__"
 
-Bytes32 = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$", to_lower=True)]
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+Bytes32 = Annotated[str, BeforeValidator(_lower), StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Listen = Annotated[str, StringConstraints(pattern=r"^(off|\S+:\d{1,5})$")]
@@ -347,27 +353,27 @@ class SettlerSettings(CommonSettings):
 S = TypeVar("S", bound=CommonSettings)
 
 
-def parse(
-    program: type[S], arguments: Sequence[str], *, environment: Mapping[str, str] | None = None
-) -> tuple[S, list[str]]:
+def parse(program: type[S], arguments: Sequence[str], *, name: str = "fallow") -> tuple[S, list[str]]:
     """Read a program's settings from flags and environment; flags win.
 
     Returns the settings and warnings, one sentence each, about `FALLOW_` variables that nothing
-    reads. `environment` only says which variables to warn about (default: the process's own);
-    values always come from the process. Raises InvalidSetting with one sentence. `--help` prints
-    and exits 0 (argparse's SystemExit).
+    reads. `name` is what `--help` calls the program. Raises InvalidSetting with one sentence;
+    `--help` prints and exits 0 (argparse's SystemExit).
     """
     try:
-        settings = program(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
+        flags: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+            program, cli_prog_name=name, formatter_class=argparse.HelpFormatter
+        )
+        settings = program(_cli_settings_source=flags(args=list(arguments)))
     except ValidationError as error:
         raise InvalidSetting(_sentence(program, error)) from None
     except ParserError as error:
         raise InvalidSetting(_parser_sentence(program, str(error))) from None
-    return settings, unknown_variables(program, os.environ if environment is None else environment)
+    return settings, unknown_variables(program, os.environ)
 
 
 def variables(program: type[BaseModel], prefix: str = ENV_PREFIX) -> list[str]:
-    """Names of all environment variables that `program` reads, groups unfolded."""
+    """List all environment variables that `program` reads, groups unfolded."""
     names = []
     for name, field in program.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -378,7 +384,7 @@ def variables(program: type[BaseModel], prefix: str = ENV_PREFIX) -> list[str]:
 
 
 def unknown_variables(program: type[CommonSettings], environment: Mapping[str, str]) -> list[str]:
-    """One sentence for each `FALLOW_` variable that no program reads, with the nearest name.
+    """Write one sentence for each `FALLOW_` variable that no program reads, with the nearest name.
 
     A variable of another program is no mistake: one environment may serve all three.
     """
@@ -395,12 +401,12 @@ def unknown_variables(program: type[CommonSettings], environment: Mapping[str, s
 
 
 def flag_of(path: Sequence[str]) -> str:
-    """The flag of a setting: ("payments", "chain_id") → "--payments.chain-id"."""
+    """Return the flag of a setting: ("payments", "chain_id") → "--payments.chain-id"."""
     return "--" + ".".join(part.replace("_", "-") for part in path)
 
 
 def variable_of(path: Sequence[str]) -> str:
-    """The variable of a setting: ("payments", "chain_id") → "FALLOW_PAYMENTS__CHAIN_ID"."""
+    """Return the variable of a setting: ("payments", "chain_id") → "FALLOW_PAYMENTS__CHAIN_ID"."""
     return ENV_PREFIX + NESTED.join(part.upper() for part in path)
 
 
@@ -413,7 +419,7 @@ _PATTERNS = {
 
 
 def _sentence(program: type[CommonSettings], error: ValidationError) -> str:
-    """The first problem of a validation, as one sentence with flag, variable and what is allowed."""
+    """Say the first problem of a validation as one sentence with flag, variable and what is allowed."""
     problem = error.errors(include_url=False)[0]
     path = [str(part) for part in problem["loc"] if not isinstance(part, int)]
     path = _real_path(program, path)
@@ -454,14 +460,12 @@ def _real_path(program: type[BaseModel], path: Sequence[str]) -> list[str]:
 
 
 def _parser_sentence(program: type[CommonSettings], text: str) -> str:
-    """What argparse says, with the nearest flag where one is unknown."""
+    """Say what argparse says, with the nearest flag where one is unknown."""
     said = text.removeprefix("error parsing CLI: ")
     unknown = re.search(r"unrecognized arguments: (\S+)", said)
     if unknown is None:
         return said.rstrip(".") + "."
     flag = unknown[1].split("=")[0]
-    flags = [
-        flag_of(name.removeprefix(ENV_PREFIX).lower().split(NESTED)) for name in variables(program)
-    ]
+    flags = [flag_of(name.removeprefix(ENV_PREFIX).lower().split(NESTED)) for name in variables(program)]
     near = difflib.get_close_matches(flag, flags, n=1)
     return f"{flag} is not a flag" + (f": did you mean {near[0]}?" if near else "; see --help.")
