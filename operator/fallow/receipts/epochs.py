@@ -1,0 +1,250 @@
+"""What one epoch commits to: its claims, how they sum up to lines, and its place in the chain.
+
+An epoch is a pure function of its claims, its number, the previous commitment and the salt key: a
+settler that was killed builds the same one again. Claims are ordered by claim id, lines by
+(payer, payee); a line is the sum of its claims and there is one per pair. Amounts of a line are
+at most 96 bits, as the escrow keeps balances.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from fallow.receipts import merkle
+from fallow.receipts.messages import Settlement
+from fallow.receipts.typed_data import Domain, struct_hash
+from fallow.receipts.words import (
+    address_bytes,
+    address_word,
+    bytes_word,
+    checksummed,
+    keccak,
+    text_word,
+    uid_word,
+    uint_word,
+)
+
+CLAIM_TYPE = (
+    "ClaimLeaf(bytes32 salt,uint256 chainId,address escrow,uint64 epoch,uint32 index,bytes32 claimId,"
+    "string provider,bytes16 jobUid,bytes16 placementUid,bytes32 quoteHash,bytes32 receiptHash,"
+    "bytes32 attemptsRoot,address payer,address payee,uint64 totalSeconds,"
+    "uint256 pricePerTaskHour,uint256 amount)"
+)
+ALLOCATION_TYPE = (
+    "AllocationLeaf(bytes32 salt,uint256 chainId,address escrow,uint64 epoch,uint32 index,uint32 lineIndex,"
+    "bytes32 claimId,uint256 amount)"
+)
+_CLAIM_TYPEHASH = keccak(CLAIM_TYPE.encode())
+_ALLOCATION_TYPEHASH = keccak(ALLOCATION_TYPE.encode())
+
+LINE_BYTES = 52
+MAX_LINE_AMOUNT = 2**96 - 1
+MIN_SALT_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What an epoch says about one PaymentClaim."""
+
+    claim_id: bytes
+    provider: str
+    job_uid: str
+    placement_uid: str
+    quote_hash: bytes
+    receipt_hash: bytes
+    attempts_root: bytes
+    """Over the attempts that are claimed, which the receipt's root covers."""
+    payer: str
+    payee: str
+    total_seconds: int
+    price_per_task_hour: int
+    amount: int
+    """Smallest units, at least 1: a claim of nothing needs no epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one payer owes one payee in an epoch."""
+
+    payer: str
+    payee: str
+    amount: int
+
+    def packed(self) -> bytes:
+        """Return payer (20 bytes), payee (20), amount (12, big-endian)."""
+        if not 0 < self.amount <= MAX_LINE_AMOUNT:
+            raise ValueError(f"a line of {self.amount} units: it has to be 1 to 2**96-1")
+        return address_bytes(self.payer) + address_bytes(self.payee) + self.amount.to_bytes(12, "big")
+
+
+def claim_id(hub_id: bytes, placement_uid: str, sequence: int) -> bytes:
+    """Return keccak(abi.encode(bytes32 hub id, bytes16 placement UID, uint64 sequence)): never used twice."""
+    return keccak(bytes_word(hub_id) + uid_word(placement_uid) + uint_word(sequence, bits=64))
+
+
+def salt(salt_key: bytes, claim_id: bytes, *, epoch: int) -> bytes:
+    """HMAC-SHA-256(salt key, claim id ‖ epoch as 8 bytes): hides leaves, yet a retry repeats them."""
+    if len(salt_key) < MIN_SALT_KEY_BYTES:
+        raise ValueError("a salt key has at least 32 bytes")
+    return hmac.new(salt_key, bytes_word(claim_id) + epoch.to_bytes(8, "big"), hashlib.sha256).digest()
+
+
+def lines_of(claims: Sequence[Claim]) -> tuple[Line, ...]:
+    """Return the claims' sums per (payer, payee), strictly ascending by their bytes."""
+    sums: dict[tuple[bytes, bytes], int] = {}
+    for claim in claims:
+        pair = address_bytes(claim.payer), address_bytes(claim.payee)
+        sums[pair] = sums.get(pair, 0) + claim.amount
+    return tuple(
+        Line(checksummed("0x" + payer.hex()), checksummed("0x" + payee.hex()), amount)
+        for (payer, payee), amount in sorted(sums.items())
+    )
+
+
+def pack_lines(lines: Sequence[Line]) -> bytes:
+    """Return the lines as the escrow takes them: 52 bytes each, no separators."""
+    return b"".join(line.packed() for line in lines)
+
+
+def unpack_lines(packed: bytes) -> tuple[Line, ...]:
+    """Return the inverse of `pack_lines`. ValueError unless the length is a multiple of 52."""
+    if len(packed) % LINE_BYTES:
+        raise ValueError(f"{len(packed)} bytes are no whole number of lines")
+    starts = range(0, len(packed), LINE_BYTES)
+    return tuple(
+        Line(
+            checksummed("0x" + packed[at : at + 20].hex()),
+            checksummed("0x" + packed[at + 20 : at + 40].hex()),
+            int.from_bytes(packed[at + 40 : at + 52], "big"),
+        )
+        for at in starts
+    )
+
+
+def genesis_commitment(domain: Domain) -> bytes:
+    """Return the commitment of epoch 0: the domain separator, so the chain names chain, escrow and hub."""
+    return domain.separator()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """An epoch before its bundle is archived: claims in order, salted leaves, lines, roots."""
+
+    domain: Domain
+    number: int
+    previous_commitment: bytes
+    claims: tuple[Claim, ...]
+    salts: tuple[bytes, ...]
+
+    @classmethod
+    def of(
+        cls,
+        claims: Sequence[Claim],
+        *,
+        domain: Domain,
+        number: int,
+        previous_commitment: bytes,
+        salt_key: bytes,
+    ) -> Epoch:
+        """Return the one epoch that these claims, in any order, make. ValueError for none, or one twice."""
+        ordered = tuple(sorted(claims, key=lambda claim: claim.claim_id))
+        if not ordered or len({claim.claim_id for claim in ordered}) != len(ordered):
+            raise ValueError("an epoch has at least one claim, and each claim once")
+        if any(claim.amount < 1 for claim in ordered):
+            raise ValueError("a claim of nothing needs no epoch")
+        return cls(
+            domain=domain,
+            number=number,
+            previous_commitment=previous_commitment,
+            claims=ordered,
+            salts=tuple(salt(salt_key, claim.claim_id, epoch=number) for claim in ordered),
+        )
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """One line per (payer, payee)."""
+        return lines_of(self.claims)
+
+    @cached_property
+    def packed_lines(self) -> bytes:
+        """The lines as `settle` takes them."""
+        return pack_lines(self.lines)
+
+    @cached_property
+    def claims_root(self) -> bytes:
+        """Root over the claim leaves."""
+        return merkle.root([self.claim_leaf(index) for index in range(len(self.claims))])
+
+    @cached_property
+    def allocations_root(self) -> bytes:
+        """Root over the allocation leaves: shows that a line is the sum of its claims."""
+        return merkle.root([self.allocation_leaf(index) for index in range(len(self.claims))])
+
+    @cached_property
+    def _line_index(self) -> dict[tuple[str, str], int]:
+        return {(line.payer, line.payee): index for index, line in enumerate(self.lines)}
+
+    def line_index(self, index: int) -> int:
+        """Which line claim `index` is a part of."""
+        claim = self.claims[index]
+        return self._line_index[checksummed(claim.payer), checksummed(claim.payee)]
+
+    def claim_leaf(self, index: int) -> bytes:
+        """Return the leaf of claim `index`."""
+        claim = self.claims[index]
+        return merkle.leaf_hash(
+            _CLAIM_TYPEHASH
+            + self._leaf_head(index)
+            + bytes_word(claim.claim_id)
+            + text_word(claim.provider)
+            + uid_word(claim.job_uid)
+            + uid_word(claim.placement_uid)
+            + bytes_word(claim.quote_hash)
+            + bytes_word(claim.receipt_hash)
+            + bytes_word(claim.attempts_root)
+            + address_word(claim.payer)
+            + address_word(claim.payee)
+            + uint_word(claim.total_seconds, bits=64)
+            + uint_word(claim.price_per_task_hour)
+            + uint_word(claim.amount)
+        )
+
+    def allocation_leaf(self, index: int) -> bytes:
+        """Return the leaf that gives claim `index` its part of a line."""
+        claim = self.claims[index]
+        return merkle.leaf_hash(
+            _ALLOCATION_TYPEHASH
+            + self._leaf_head(index)
+            + uint_word(self.line_index(index), bits=32)
+            + bytes_word(claim.claim_id)
+            + uint_word(claim.amount)
+        )
+
+    def settlement(self, bundle_hash: bytes) -> Settlement:
+        """Return the epoch with its archived bundle's hash: what is sent, signed and chained."""
+        return Settlement(
+            epoch=self.number,
+            previous_commitment=self.previous_commitment,
+            lines_hash=keccak(self.packed_lines),
+            claims_root=self.claims_root,
+            allocations_root=self.allocations_root,
+            bundle_hash=bundle_hash,
+        )
+
+    def _leaf_head(self, index: int) -> bytes:
+        return (
+            self.salts[index]
+            + uint_word(self.domain.chain_id)
+            + address_word(self.domain.escrow)
+            + uint_word(self.number, bits=64)
+            + uint_word(index, bits=32)
+        )
+
+
+def commitment(settlement: Settlement) -> bytes:
+    """Return the commitment of an epoch: its struct hash, which the next epoch names."""
+    return struct_hash(settlement)
