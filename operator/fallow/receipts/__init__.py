@@ -13,5 +13,6 @@ in `contracts/test/vectors` hold both sides together. `docs/money.md` is the for
     typed_data  EIP-712: the domain, signing, recovering
     messages    Receipt, Quote, AccountAuthorization, PayeeRegistration, Settlement
     terms       a quote's terms as one hash
+    statements  from API objects to the messages: sign and check quotes, receipts, authorizations
     epochs      claim ids, salts, claim and allocation leaves, lines, the commitment chain
 """

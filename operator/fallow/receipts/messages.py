@@ -64,11 +64,11 @@ class Receipt:
     quote_hash: bytes
     """The quote's `digest`."""
     sequence: int
-    """0, 1, 2 … within the placement."""
+    """1, 2, 3 … within the placement."""
     previous_receipt: bytes = ZERO_WORD
-    """The previous receipt's `digest`; the zero word for sequence 0."""
+    """The previous receipt's `digest`; the zero word for sequence 1."""
     period_start: int
-    """Unix seconds of the hub's placement."""
+    """Unix seconds: start of the first attempt."""
     period_end: int
     attempts_root: bytes
     """`attempts_root` over every ended attempt reported so far."""

@@ -24,7 +24,7 @@ class SignedReceipt(Model):
     attempts_root: Bytes32
     """Merkle root over all ended attempts so far; independent of their order."""
     seconds: Seconds
-    """Sum over all ended attempts."""
+    """Sum over the ended attempts whose outcome is paid at all (S, F, T, C)."""
     cumulative_amount: DecimalAmount
     """floor(seconds × price per task-hour / 3600), in the token's units: an upper bound of any claim."""
     signature: Signature
