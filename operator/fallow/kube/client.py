@@ -1,0 +1,418 @@
+"""One API server, asked with raw JSON.
+
+Objects are plain dictionaries decoded by msgspec (a hundred times cheaper than client models).
+Every request has a time-out. What a server says becomes one of `fallow.errors` here and nowhere
+else. Nothing is repeated behind the caller's back, but for two cases in which the request cannot
+have been served: a kept-alive connection that the server had closed (aiohttp's own rule for
+idempotent methods), and a 401 whose token has been renewed since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+import aiohttp
+import msgspec
+
+from fallow import __version__
+from fallow.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    CredentialsRejected,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Timeout,
+    TooManyRequests,
+    Unavailable,
+)
+from fallow.kube.config import Connection
+from fallow.kube.kinds import Resource
+from fallow.telemetry import Telemetry
+
+JSON = dict[str, Any]
+"""An object as the API server has it."""
+
+_MERGE_PATCH = "application/merge-patch+json"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A consistent list: all objects as of one resource version."""
+
+    items: list[JSON]
+    resource_version: str
+
+
+class WatchEvent(msgspec.Struct, frozen=True):
+    """One line of a watch."""
+
+    type: str
+    """ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
+    object: JSON
+
+
+class ApiServer:
+    """Requests to one API server with one identity. Use as an async context manager.
+
+    `name` ("hub", "member") labels its metrics. `timeout_seconds` bounds each request, watches
+    not counted.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        name: str,
+        telemetry: Telemetry | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.connection = connection
+        self.telemetry = telemetry
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=min(5.0, timeout_seconds))
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        kubeconfig: Path | None,
+        *,
+        name: str,
+        telemetry: Telemetry | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> Self:
+        """Read credentials (see `Connection.load`); nothing is sent yet."""
+        connection = await Connection.load(kubeconfig)
+        return cls(connection, name=name, telemetry=telemetry, timeout_seconds=timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self.connection.ssl_context()),
+            headers={"User-Agent": f"fallow/{__version__}", "Accept": _JSON},
+            proxy=self.connection.proxy,
+            raise_for_status=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> JSON:
+        """Return one object. Raises NotFound and the other ApiErrors."""
+        return await self._request("GET", "get", resource, resource.path(namespace=namespace, name=name))
+
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+        page_size: int = 500,
+    ) -> Listing:
+        """Return all objects as of one moment, fetched in pages of `page_size`.
+
+        The list asks for no resource version and is thereby the newest state (never what a
+        lagging server's cache holds); its pages all show that one moment. Where a page's token
+        ends before the last page is fetched, all is asked for again in one page.
+        """
+        path = resource.path(namespace=namespace)
+        query = _selectors(field_selector, label_selector)
+        items: list[JSON] = []
+        page = await self._request("GET", "list", resource, path, query={**query, "limit": str(page_size)})
+        while True:
+            items += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                break
+            try:
+                page = await self._request(
+                    "GET", "list", resource, path, query={**query, "limit": str(page_size), "continue": token}
+                )
+            except Gone:
+                items = []
+                page = await self._request("GET", "list", resource, path, query=query)
+        for item in items:  # lists of built-in kinds leave out what the list itself says
+            item.setdefault("apiVersion", resource.api_version)
+            item.setdefault("kind", resource.kind)
+        return Listing(items, page["metadata"]["resourceVersion"])
+
+    async def create(self, resource: Resource, obj: Mapping[str, Any]) -> JSON:
+        """Create an object in the namespace that its metadata names.
+
+        Raises AlreadyExists: done only if the UID label of what is there is ours.
+        """
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+        namespace = obj["metadata"].get("namespace")
+        path = resource.path(namespace=namespace)
+        return await self._request("POST", "create", resource, path, body=body)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> JSON:
+        """Apply a JSON merge patch (RFC 7386). With metadata.resourceVersion in it: Conflict if stale."""
+        path = resource.path(namespace=namespace, name=name, subresource=subresource)
+        return await self._request("PATCH", "patch", resource, path, body=patch, content_type=_MERGE_PATCH)
+
+    async def patch_status(
+        self, resource: Resource, name: str, patch: Mapping[str, Any], *, namespace: str | None = None
+    ) -> JSON:
+        """Apply a merge patch to the status subresource; `patch` holds the key `status`."""
+        return await self.patch(resource, name, patch, namespace=namespace, subresource="status")
+
+    async def replace(
+        self, resource: Resource, obj: Mapping[str, Any], *, subresource: str | None = None
+    ) -> JSON:
+        """Put an object in place of the one it was read from. Raises Conflict if that changed."""
+        meta = obj["metadata"]
+        path = resource.path(namespace=meta.get("namespace"), name=meta["name"], subresource=subresource)
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+        return await self._request("PUT", "update", resource, path, body=body)
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+    ) -> JSON:
+        """Delete an object; with `uid` or `resource_version`, only that very one (else Conflict).
+
+        Returns the object in its last state (where it still has finalizers or a grace period) or
+        a Status. Raises NotFound when it is gone already.
+        """
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        options: JSON = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+            "preconditions": {key: value for key, value in preconditions.items() if value is not None},
+        }
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        path = resource.path(namespace=namespace, name=name)
+        return await self._request("DELETE", "delete", resource, path, body=options)
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        resource: Resource,
+        *,
+        resource_version: str,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+        timeout_seconds: int = 300,
+        silence_seconds: float = 90.0,
+    ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        """Open a watch from `resource_version` on; the block gets an iterator over its events.
+
+        The iterator ends when the server ends the watch (after `timeout_seconds`). It raises Gone
+        when the position is too old, Timeout when nothing (not even a bookmark) came for
+        `silence_seconds`, Unavailable when the connection was cut.
+        """
+        query = {
+            **_selectors(field_selector, label_selector),
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_seconds),
+        }
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=silence_seconds)
+        path = resource.path(namespace=namespace)
+        what = f"watch {resource.kind}"
+        response = await self._send("GET", "watch", resource, path, query=query, timeout=limits)
+        try:
+            if response.status != 200:
+                raise error_from_answer(response.status, await response.read(), response.headers, what)
+            yield _events(response, what)
+        finally:
+            response.close()
+
+    async def raw(self, path: str) -> bytes:
+        """Return what a GET of any path answers, such as "/readyz"."""
+        resource = Resource("", "", path, path.partition("?")[0], namespaced=False)
+        response = await self._send("GET", "raw", resource, path)
+        async with response:
+            body = await response.read()
+            if response.status >= 400:
+                raise error_from_answer(response.status, body, response.headers, f"GET {path}")
+            return body
+
+    async def _request(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = _JSON,
+    ) -> JSON:
+        what = f"{verb} {resource.kind} {path.rsplit('/', 1)[-1]}"
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            response = await self._send(
+                method, verb, resource, path, query=query, data=data, content_type=content_type
+            )
+            async with response:
+                answer = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _no_answer(error, what) from error
+        if response.status >= 400:
+            raise error_from_answer(response.status, answer, response.headers, what)
+        return cast(JSON, msgspec.json.decode(answer))
+
+    async def _send(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        content_type: str = _JSON,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own, of three parts
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("ApiServer is used outside its `async with` block")
+        started = asyncio.get_running_loop().time()
+        code = "0"
+        rejected: str | None = None
+        try:
+            while True:
+                header = await self.connection.authorization(rejected=rejected)
+                headers = {"Content-Type": content_type} if data is not None else {}
+                if header is not None:
+                    headers["Authorization"] = header
+                response = await self._session.request(
+                    method,
+                    self.connection.server + path,
+                    params=query,
+                    data=data,
+                    headers=headers,
+                    timeout=timeout or self._timeout,
+                    server_hostname=self.connection.server_hostname,
+                    allow_redirects=False,
+                )
+                code = str(response.status)
+                if response.status == 401 and header is not None and rejected is None:
+                    rejected = header
+                    if await self.connection.authorization(rejected=rejected) != header:
+                        response.release()
+                        continue
+                return response
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _no_answer(error, f"{verb} {resource.kind}") from error
+        finally:
+            if self.telemetry is not None:
+                kind = resource.kind
+                self.telemetry.api_requests.labels(self.name, verb, kind, code).inc()
+                seconds = asyncio.get_running_loop().time() - started
+                self.telemetry.api_seconds.labels(self.name, verb, kind).observe(seconds)
+
+
+def error_from_answer(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
+    """Turn an error answer (HTTP status, Status object) into its class. `what` starts its sentence."""
+    try:
+        said = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        said = None
+    if not isinstance(said, dict) or said.get("kind") != "Status":
+        said = {"message": body[:200].decode(errors="replace").strip()}
+    reason = str(said.get("reason") or "")
+    details = said.get("details")
+    seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
+    header = headers.get("Retry-After", "")
+    if header.isdigit():
+        seconds = max(int(header), seconds or 0)
+    return _class_of(status, reason)(
+        f"{what}: {said.get('message') or f'HTTP {status}'}",
+        status=status,
+        reason=reason,
+        retry_after_seconds=None if seconds is None else float(seconds),
+    )
+
+
+def _class_of(status: int, reason: str) -> type[ApiError]:
+    if status == 409:
+        return AlreadyExists if reason == "AlreadyExists" else Conflict
+    if status == 504 or reason in ("Timeout", "ServerTimeout"):
+        return Timeout
+    if status >= 500:
+        return Unavailable
+    known: dict[int, type[ApiError]] = {
+        401: CredentialsRejected,
+        403: Forbidden,
+        404: NotFound,
+        410: Gone,
+        429: TooManyRequests,
+    }
+    return known.get(status, Invalid)
+
+
+def _no_answer(error: Exception, what: str) -> ApiError:
+    if isinstance(error, TimeoutError):
+        return Timeout(f"{what}: no answer in time")
+    return Unavailable(f"{what}: {error or type(error).__name__}")
+
+
+def _selectors(field_selector: str | None, label_selector: str | None) -> dict[str, str]:
+    query = {"fieldSelector": field_selector, "labelSelector": label_selector}
+    return {key: value for key, value in query.items() if value}
+
+
+_event_decoder = msgspec.json.Decoder(WatchEvent)
+
+
+async def _events(response: aiohttp.ClientResponse, what: str) -> AsyncIterator[WatchEvent]:
+    """Cut the stream into lines ourselves: aiohttp's readline refuses lines over 128 KiB."""
+    parts: list[bytes] = []
+    try:
+        async for chunk in response.content.iter_any():
+            *lines, rest = chunk.split(b"\n")
+            for line in lines:
+                whole = b"".join([*parts, line])
+                parts = []
+                if whole:
+                    yield _checked(_event_decoder.decode(whole), what)
+            if rest:
+                parts.append(rest)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise _no_answer(error, what) from error
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"{what}: a line that is no event: {error}") from error
+
+
+def _checked(event: WatchEvent, what: str) -> WatchEvent:
+    if event.type == "ERROR":
+        code = event.object.get("code")
+        status = code if isinstance(code, int) else 500
+        raise error_from_answer(status, msgspec.json.encode(event.object), {}, what)
+    return event
