@@ -1,0 +1,171 @@
+"""What keeps a task from a place: one named obstacle per check, countable, in the order people ask.
+
+Each check is a question about (shape, provider, pool) alone, so its answer holds for every node of a pool and
+for every job of the same shape. Whether a node has room *now* is not asked here but in `placing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from fallow.receipts.pricing import UnpricedError, price_per_task_hour
+from fallow.scheduler.fitting import copies
+from fallow.scheduler.snapshot import STORAGE, Pool, Provider, Shape
+
+ISOLATIONS = ("NonRoot", "UserNamespace", "Sandboxed")
+"""From weakest to strongest; a stronger one meets the wish for a weaker one."""
+
+
+class Obstacle(StrEnum):
+    """Why nodes do not take a task. The value ends the sentence "24 nodes …"."""
+
+    PROVIDER_REFUSES = "are closed or unreachable now"
+    NOT_ASKED = "belong to providers that requirements.providers leaves out"
+    REGION = "are in other regions"
+    ISOLATION = "isolate guests in another way"
+    ACCOUNT = "belong to providers that do not work for this account"
+    STORAGE = "belong to providers that allow a guest less ephemeral storage"
+    IMAGE = "belong to providers that do not allow the image"
+    PRODUCT = "have another accelerator"
+    ACCELERATOR_MEMORY = "have too little accelerator memory"
+    INTERCONNECT = "have another interconnect"
+    LABELS = "lack the labels"
+    TOO_SMALL = "are too small for one task even when empty"
+    UNPRICED = "have no price for what the task requests"
+    PRICE = "cost more than the job pays"
+    TOO_FEW_FREE = "have too little free now"
+    GANG = "have room for single tasks but not, within their provider, for the whole gang"
+    GUEST_LIMIT = "belong to providers whose limit of guests is reached"
+    MAX_PROVIDERS = "belong to further providers than requirements.maxProviders lets the job use"
+
+
+PASSING = frozenset(
+    {
+        Obstacle.PROVIDER_REFUSES,
+        Obstacle.TOO_FEW_FREE,
+        Obstacle.GANG,
+        Obstacle.GUEST_LIMIT,
+        Obstacle.MAX_PROVIDERS,
+    }
+)
+"""Obstacles that may go away without anybody changing the job or joining the hub."""
+
+
+def price_of(shape: Shape, pool: Pool) -> int | None:
+    """Return the price of a task-hour on the pool; None when the Quote lacks a price."""
+    try:
+        return price_per_task_hour(shape.priced, pool.prices)
+    except UnpricedError:
+        return None
+
+
+def matches(text: str, patterns: Iterable[str]) -> bool:
+    """Return whether any shell-style pattern covers the whole text, without regard to case."""
+    lowered = text.lower()
+    return any(fnmatchcase(lowered, pattern.lower()) for pattern in patterns)
+
+
+def _asked(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    wanted = shape.requirements
+    if provider.name in wanted.excluded_providers:
+        return False
+    return not wanted.providers or provider.name in wanted.providers
+
+
+def _region(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    return not shape.requirements.regions or provider.region in shape.requirements.regions
+
+
+def _isolation(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    wanted = shape.requirements.isolation
+    return not wanted or any(given in ISOLATIONS[ISOLATIONS.index(wanted) :] for given in provider.isolation)
+
+
+def _storage(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    limit = provider.max_storage_mib
+    return limit is None or dict(shape.request).get(STORAGE, 0) <= limit
+
+
+def _account(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    if matches(shape.account, provider.accounts_refused):
+        return False
+    return matches(shape.account, provider.accounts_allowed)
+
+
+def _image(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    return all(matches(image, provider.image_patterns) for image in shape.images)
+
+
+def _product(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    return not shape.requirements.products or matches(pool.product, shape.requirements.products)
+
+
+def _memory(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    return pool.accelerator_memory_mib >= shape.requirements.min_accelerator_memory_mib
+
+
+def _interconnect(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    wanted = shape.requirements.interconnect
+    return not wanted or pool.interconnect.lower() == wanted.lower()
+
+
+def _labels(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    return set(shape.requirements.node_labels) <= set(pool.labels)
+
+
+def _size(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    return any(copies(node.offerable, shape.request) for node in pool.nodes)
+
+
+def _priced(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    return price_of(shape, pool) is not None
+
+
+def _price(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    price = price_of(shape, pool)
+    return shape.max_price is None or price is None or price <= shape.max_price
+
+
+Check = Callable[[Shape, Provider, Pool], bool]
+
+CHECKS: tuple[tuple[Obstacle, Check], ...] = (
+    (Obstacle.NOT_ASKED, _asked),
+    (Obstacle.REGION, _region),
+    (Obstacle.ISOLATION, _isolation),
+    (Obstacle.ACCOUNT, _account),
+    (Obstacle.IMAGE, _image),
+    (Obstacle.STORAGE, _storage),
+    (Obstacle.PRODUCT, _product),
+    (Obstacle.ACCELERATOR_MEMORY, _memory),
+    (Obstacle.INTERCONNECT, _interconnect),
+    (Obstacle.LABELS, _labels),
+    (Obstacle.TOO_SMALL, _size),
+    (Obstacle.UNPRICED, _priced),
+    (Obstacle.PRICE, _price),
+)
+"""Every lasting obstacle; a place passes when each check says True."""
+
+
+def first_obstacle(shape: Shape, provider: Provider, pool: Pool) -> Obstacle | None:
+    """Return why no node of the pool may take the shape, or None when they may."""
+    for obstacle, passes in CHECKS:
+        if not passes(shape, provider, pool):
+            return obstacle
+    return Obstacle.PROVIDER_REFUSES if provider.refuses else None
+
+
+def impossible(shape: Shape, providers: Iterable[Provider]) -> tuple[Obstacle, ...]:
+    """Return the requirements that, each taken alone, no pool of any provider meets.
+
+    Empty when there is no pool at all: then it is not the job's requirements that are at fault.
+    """
+    places = [(provider, pool) for provider in providers for pool in provider.pools]
+    if not places:
+        return ()
+    return tuple(
+        obstacle
+        for obstacle, passes in CHECKS
+        if not any(passes(shape, provider, pool) for provider, pool in places)
+    )

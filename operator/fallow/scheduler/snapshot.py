@@ -1,0 +1,176 @@
+"""What one cycle sees: jobs that wait, providers with their nodes, and purses that pay.
+
+Everything is frozen and in integers: CPU in millicores, memory and storage in MiB, everything else counted;
+money in the token's smallest unit; time in whole seconds. Nodes of one provider that look alike form a
+`Pool`: they share a price and the answer to every requirement, so both are worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.receipts.pricing import UnitPrices
+from fallow.receipts.requests import Requests
+from fallow.resources.ranges import IndexRanges
+
+Vector = Mapping[str, int]
+"""Amounts by Kubernetes resource name; CPU in millicores, memory and storage in MiB, others counted."""
+
+CPU = "cpu"
+MEMORY = "memory"
+STORAGE = "ephemeral-storage"
+PODS = "pods"
+NATIVE = frozenset({CPU, MEMORY, STORAGE, PODS})
+"""Every other resource name is an accelerator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a job asks of the place it runs at; empty fields ask nothing."""
+
+    products: tuple[str, ...] = ()
+    """Shell-style patterns of accelerator products, compared without regard to case; any one suffices."""
+    min_accelerator_memory_mib: int = 0
+    interconnect: str = ""
+    isolation: str = ""
+    """Weakest isolation that will do; see `requirements.ISOLATIONS`."""
+    regions: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    """Only these providers."""
+    excluded_providers: tuple[str, ...] = ()
+    node_labels: tuple[tuple[str, str], ...] = ()
+    max_providers: int | None = None
+    """Most providers that one job may use over its life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All of a job that decides where one of its tasks may run and what that costs: equal for equal jobs."""
+
+    request: tuple[tuple[str, int], ...]
+    """One task's effective requests, sorted by name; always with one pod."""
+    requirements: Requirements = Requirements()
+    images: tuple[str, ...] = ()
+    account: str = ""
+    """The payer's address, for Quotes that name accounts."""
+    max_price: int | None = None
+    """Most the job pays for a task-hour."""
+
+    @property
+    def accelerators(self) -> tuple[tuple[str, int], ...]:
+        """The requests that are not CPU, memory, storage or the pod itself."""
+        return tuple((name, amount) for name, amount in self.request if name not in NATIVE and amount)
+
+    @property
+    def priced(self) -> Requests:
+        """The requests in the form that prices are worked out from."""
+        amounts = dict(self.request)
+        return Requests(
+            cpu_millicores=amounts.get(CPU, 0),
+            memory_mib=amounts.get(MEMORY, 0),
+            devices=dict(self.accelerators),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with tasks to place."""
+
+    uid: str
+    name: str
+    """"namespace/name", for people."""
+    shape: Shape
+    pending: IndexRanges
+    """Tasks that run nowhere and may run now."""
+    purses: tuple[str, ...] = ()
+    """Keys of the purses that must all carry it: the payer's, and those of the account's own limits."""
+    providers_used: frozenset[str] = frozenset()
+    """Providers it has used so far, for `max_providers`."""
+    budget_left: int | None = None
+    """What `maxTotal` leaves after what was spent and reserved; None without a limit."""
+    created: int = 0
+    """Age order: any number that grows with time."""
+    priority: int = 0
+    gang: bool = False
+    slots_left: int | None = None
+    """How many more tasks `parallelism` lets run at once; None without a limit."""
+    timeout_seconds: int = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine: what it offers in all, and what of that is free now."""
+
+    name: str
+    offerable: Vector
+    free: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Nodes of one provider with the same accelerator, interconnect, labels and so the same price."""
+
+    product: str
+    nodes: tuple[Node, ...]
+    prices: UnitPrices
+    """The Quote's, resolved for this product."""
+    accelerator_memory_mib: int = 0
+    interconnect: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider: its terms, its pools, and why it takes no new work (if it does not)."""
+
+    name: str
+    pools: tuple[Pool, ...]
+    refuses: str = ""
+    """Why it takes no new work, as the reason of its Schedulable condition; empty when it does."""
+    region: str = ""
+    isolation: tuple[str, ...] = ("NonRoot",)
+    """Isolations that guests get on request."""
+    image_patterns: tuple[str, ...] = ("*",)
+    accounts_allowed: tuple[str, ...] = ("*",)
+    accounts_refused: tuple[str, ...] = ()
+    max_run_seconds: int | None = None
+    max_storage_mib: int | None = None
+    """Largest ephemeral storage of one guest."""
+    guests_left: int | None = None
+    """How many more guests its Offer lets in; None without a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """Money that jobs draw on: a payer's balance, or what a signed limit of an account leaves."""
+
+    key: str
+    available: int
+    """What is neither under notice, nor reserved, nor claimed."""
+    name: str = "the account"
+    """How sentences call it."""
+    problem: str = ""
+    """Why nothing may be drawn at all, in one sentence; empty when it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that the hub's settings put on decisions."""
+
+    placement_tasks: int = 1024
+    """Most tasks in one placement."""
+    queue_per_slot: int = 2
+    """Most tasks that wait behind each slot of a placement (decision record 020)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a cycle decides on."""
+
+    jobs: tuple[Job, ...]
+    providers: tuple[Provider, ...]
+    purses: tuple[Purse, ...]
+    limits: Limits = field(default_factory=Limits)
+    decimals: int = 6
+    """Of the token, for sentences about money."""
