@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import yaml
+
 from fallow.resources.crd import render
 from fallow.resources.kinds import ALL
 

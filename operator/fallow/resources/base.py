@@ -58,10 +58,8 @@ DecimalAmount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,17})(\.[0-9]{1,1
 
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$", max_length=42)]
 Bytes32 = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$", max_length=66)]
-Signature = Annotated[str, Field(pattern=r"^0x([0-9a-f]{2}){1,1024}$", max_length=2050)]
-Name = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)
-]
+Signature = Annotated[str, Field(pattern=r"^0x([0-9a-f]{2})+$", max_length=2050)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 Label63 = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=63)]
 Uid = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=1024)]

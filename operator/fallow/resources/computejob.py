@@ -171,7 +171,7 @@ ProviderShares = Annotated[
 class Folded(Model):
     """What placements that no longer exist have contributed; the rest is derived from live ones.
 
-    A placement's number enters `placements` in the same write that adds its contribution, so it is added once.
+    A placement's number enters `placements` in the write that adds its contribution: it is added once.
     """
 
     placements: Ranges = ""
@@ -218,16 +218,20 @@ _IMMUTABLE = (
 COMPUTE_JOB = Kind(
     kind="ComputeJob",
     plural="computejobs",
-    short_names=("cj",),
+    short_names=("cj", "cjob"),
     spec=ComputeJobSpec,
     status=ComputeJobStatus,
     description="A job of many tasks, run on the idle clusters of the federation and paid for by an Account.",
     categories=("all", "fallow"),
     columns=(
         Column(name="Tasks", path=".spec.tasks", type="integer", description="Number of tasks."),
-        Column(name="Running", path=".status.counts.running", type="integer", description="Tasks running now."),
+        Column(
+            name="Running", path=".status.counts.running", type="integer", description="Tasks running now."
+        ),
         Column(name="Done", path=".status.counts.succeeded", type="integer", description="Tasks succeeded."),
-        Column(name="Failed", path=".status.counts.failed", type="integer", description="Tasks failed for good."),
+        Column(
+            name="Failed", path=".status.counts.failed", type="integer", description="Tasks failed for good."
+        ),
         Column(name="Cost", path=".status.cost", description="Payable so far, in the token's units."),
         condition_column("Settled", description="Whether all of it is paid on chain."),
         AGE,
@@ -248,7 +252,7 @@ COMPUTE_JOB = Kind(
         ),
         rule("!self.spec.gang || self.spec.tasks <= 1024", "a gang has at most 1024 tasks"),
         rule(
-            "!has(self.spec.verification) || (self.spec.verification.type == 'Replicate') == has(self.spec.verification.copies)",
+            "(self.spec.verification.type == 'Replicate') == has(self.spec.verification.copies)",
             "spec.verification.copies goes with type Replicate, and only with it",
         ),
     ),

@@ -87,7 +87,9 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[1]]
         # What stands beside a reference (description, default) overrules what it refers to.
-        return _structural({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
+        return _structural(
+            {**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions
+        )
     if "anyOf" in node:
         options = [option for option in node["anyOf"] if option.get("type") != "null"]
         rest = {key: value for key, value in node.items() if key != "anyOf"}
@@ -95,7 +97,9 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
             return _int_or_string(options, rest)
         return _structural({**options[0], **rest}, definitions)
     result = {
-        key: node[key] for key in _KEPT if key in node and not (key == "default" and node[key] in (None, [], {}, ""))
+        key: node[key]
+        for key in _KEPT
+        if key in node and not (key == "default" and node[key] in (None, [], {}, ""))
     }
     if "const" in node:
         result["enum"] = [node["const"]]
@@ -104,7 +108,9 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
         # A default that is an object would repeat every nested default; the API server fills those by itself.
         result["default"] = {}
     if "properties" in node:
-        result["properties"] = {name: _structural(child, definitions) for name, child in node["properties"].items()}
+        result["properties"] = {
+            name: _structural(child, definitions) for name, child in node["properties"].items()
+        }
         if required := node.get("required"):
             result["required"] = required
     elif isinstance(node.get("additionalProperties"), dict):

@@ -75,7 +75,9 @@ class Ended:
         """
         match = _FORM.fullmatch(text) if len(text) <= MAX_BYTES else None
         if match is None:
-            raise EndedError(f"{text[:80]!r} is no ended attempt; the form is index:attempt:seconds:outcome:digest")
+            raise EndedError(
+                f"{text[:80]!r} is no ended attempt; the form is index:attempt:seconds:outcome:digest"
+            )
         digest = base64.urlsafe_b64decode(match[5] + "=") if match[5] else b""
         ended = cls(int(match[1]), int(match[2]), int(match[3]), Outcome(match[4]), digest)
         if str(ended) != text:  # base64 with stray low bits: two spellings of one digest

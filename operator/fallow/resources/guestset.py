@@ -48,7 +48,5 @@ GUEST_SET = Kind(
         Column(name="Started", path=".status.started", type="integer", description="Pods created so far."),
         AGE,
     ),
-    rules=(
-        rule("self.spec.placementUid == oldSelf.spec.placementUid", "spec.placementUid is immutable"),
-    ),
+    rules=(rule("self.spec.placementUid == oldSelf.spec.placementUid", "spec.placementUid is immutable"),),
 )

@@ -28,7 +28,7 @@ def parse_amount(text: str, *, decimals: int) -> int:
     fraction = (match[2] or "").rstrip("0")
     if len(fraction) > decimals:
         raise AmountError(f"{text!r} has more than the {decimals} decimal places that the token has")
-    amount = int(match[1]) * 10**decimals + int(fraction.ljust(decimals, "0") or "0")
+    amount: int = int(match[1]) * 10**decimals + int(fraction.ljust(decimals, "0") or "0")
     if amount > MAX_AMOUNT:
         raise AmountError(f"{text!r} is more than an amount can hold")
     return amount

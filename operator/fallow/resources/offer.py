@@ -100,11 +100,17 @@ OFFER = Kind(
     namespaced=False,
     spec=OfferSpec,
     status=OfferStatus,
-    description="The owner's policy: what of this cluster is offered to the federation, to whom, at which price.",
+    description="The owner's policy: what of this cluster is offered, to whom, at which price.",
     columns=(
-        Column(name="Paused", path=".spec.paused", type="boolean", description="Whether the owner paused it."),
-        Column(name="Nodes", path=".status.nodes", type="integer", description="Nodes with something on offer."),
-        Column(name="Offered", path=".status.accelerators", type="integer", description="Accelerators on offer."),
+        Column(
+            name="Paused", path=".spec.paused", type="boolean", description="Whether the owner paused it."
+        ),
+        Column(
+            name="Nodes", path=".status.nodes", type="integer", description="Nodes with something on offer."
+        ),
+        Column(
+            name="Offered", path=".status.accelerators", type="integer", description="Accelerators on offer."
+        ),
         Column(name="Guests", path=".status.guests", type="integer", description="Guest pods now."),
         Column(name="Earned", path=".status.earned", description="In the token's units."),
         condition_column("CageEnforced", description="Whether the cage was proven or waived.", wide=True),

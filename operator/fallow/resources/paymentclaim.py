@@ -21,7 +21,6 @@ from fallow.resources.base import (
     JobRef,
     Kind,
     Model,
-    Name,
     PlacementRef,
     Seconds,
     Text,

@@ -65,7 +65,9 @@ class PlacementSpec(Model):
     for such an index does not count."""
     desired: Literal["Run", "Stop"] = "Run"
     """Stop: end every guest, start none."""
-    stop_reason: Literal["JobDeleted", "JobSuspended", "JobFinished", "BudgetSpent", "ProviderRemoved"] | None = None
+    stop_reason: (
+        Literal["JobDeleted", "JobSuspended", "JobFinished", "BudgetSpent", "ProviderRemoved"] | None
+    ) = None
     """Why; attempts that the submitter cancels are paid up to then."""
     results: Literal["Digest", "Inline"] = "Digest"
     terms: Terms
@@ -113,7 +115,8 @@ class Progress(Model):
         tuple[LastWords, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = ()
     results: Annotated[
-        tuple[InlineResult, ...], Field(max_length=256, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+        tuple[InlineResult, ...],
+        Field(max_length=256, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = ()
     receipt: SignedReceipt | None = None
     """The latest; it covers every entry of `ended`."""
@@ -144,7 +147,9 @@ PLACEMENT = Kind(
         Column(name="Job", path=".spec.job.name", description="The ComputeJob."),
         Column(name="State", path=".status.state", description="Pending, Running or Finished."),
         Column(name="Running", path=".status.running", type="integer", description="Guests running now."),
-        Column(name="Waiting", path=".status.waiting", type="integer", description="Tasks that wait for a slot."),
+        Column(
+            name="Waiting", path=".status.waiting", type="integer", description="Tasks that wait for a slot."
+        ),
         Column(name="Desired", path=".spec.desired", description="Run or Stop."),
         condition_column("Accepted", description="Whether the agent agrees to the terms.", wide=True),
         AGE,
@@ -154,7 +159,10 @@ PLACEMENT = Kind(
             rule(f"self.spec.{name} == oldSelf.spec.{name}", f"spec.{name} is immutable")
             for name in ("job", "attempt", "term", "terms")
         ),
-        rule("oldSelf.spec.desired == 'Run' || self.spec.desired == 'Stop'", "a stopped placement stays stopped"),
+        rule(
+            "oldSelf.spec.desired == 'Run' || self.spec.desired == 'Stop'",
+            "a stopped placement stays stopped",
+        ),
         rule(
             "!has(oldSelf.status) || !has(oldSelf.status.state) || oldSelf.status.state != 'Finished' || "
             "(has(self.status) && has(self.status.state) && self.status.state == 'Finished')",

@@ -91,15 +91,25 @@ PROVIDER = Kind(
         Column(name="Region", path=".spec.region", description="Where it stands."),
         condition_column("Reachable", description="Whether its agent is heard."),
         condition_column("Schedulable", description="Whether it gets new work."),
-        Column(name="Offered", path=".status.offerableAccelerators", type="integer", description="Accelerators on offer."),
-        Column(name="Held", path=".status.heldAccelerators", type="integer", description="Accelerators in use by Fallow."),
+        Column(
+            name="Offered",
+            path=".status.offerableAccelerators",
+            type="integer",
+            description="Accelerators on offer.",
+        ),
+        Column(
+            name="Held",
+            path=".status.heldAccelerators",
+            type="integer",
+            description="Accelerators in use by Fallow.",
+        ),
         Column(name="Earned", path=".status.earned", description="Settled so far, in the token's units."),
         AGE,
     ),
     rules=(
         rule(
             "size(self.metadata.name) <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-            "a provider's name must be at most 52 lower-case letters, digits and dashes: its namespace is provider-<name>",
+            "a provider's name is at most 52 lower-case letters, digits and dashes: its namespace is provider-<name>",
         ),
     ),
 )

@@ -56,7 +56,12 @@ PROVIDER_NODE = Kind(
     description="A node of a provider and what it offers.",
     columns=(
         Column(name="Product", path=".spec.product", description="Product of its accelerators."),
-        Column(name="CPU-m", path=".spec.offerable.cpuMillicores", type="integer", description="Millicores on offer."),
+        Column(
+            name="CPU-m",
+            path=".spec.offerable.cpuMillicores",
+            type="integer",
+            description="Millicores on offer.",
+        ),
         Column(
             name="GPUs",
             path=".spec.offerable.accelerators.nvidia\\.com/gpu",

@@ -92,8 +92,12 @@ QUOTE = Kind(
     status=None,
     description="A provider's signed terms.",
     columns=(
-        Column(name="Closed", path=".spec.closed", type="boolean", description="Whether new work is refused."),
-        Column(name="Sequence", path=".spec.sequence", type="integer", description="Rises with every change."),
+        Column(
+            name="Closed", path=".spec.closed", type="boolean", description="Whether new work is refused."
+        ),
+        Column(
+            name="Sequence", path=".spec.sequence", type="integer", description="Rises with every change."
+        ),
         Column(name="Valid-Until", path=".spec.validUntil", type="date", description="End of validity."),
         Column(name="Payee", path=".spec.payee", description="Where the pay goes.", wide=True),
         AGE,

@@ -83,7 +83,9 @@ class IndexRanges:
         """
         text = str(self)
         if len(text) > max_bytes:
-            raise RangesError(f"{len(self.pairs)} index ranges need {len(text)} bytes; {max_bytes} are allowed")
+            raise RangesError(
+                f"{len(self.pairs)} index ranges need {len(text)} bytes; {max_bytes} are allowed"
+            )
         return text
 
     def __len__(self) -> int:

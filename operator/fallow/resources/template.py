@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from fallow.resources.base import Label63, Model
 
-PRESERVE = {"x-kubernetes-preserve-unknown-fields": True}
+PRESERVE: dict[str, JsonValue] = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 class _Open(Model):
