@@ -38,7 +38,7 @@ def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> JSON:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A null within a new value would delete instead of set: leave it out, as the API does."""
+    """Leave nulls out of a new value, as the API does: in a patch they would mean "delete"."""
     if isinstance(value, Mapping):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
     return value
