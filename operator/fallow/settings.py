@@ -309,8 +309,9 @@ class AgentSettings(CommonSettings):
 class ChainSettings(Group):
     """How the chain is reached."""
 
-    rpc_urls: Texts = ()
-    """Addresses of Ethereum JSON-RPC end points, separated by commas; asked in this order."""
+    rpc_urls: Texts = Field(default=(), exclude=True, repr=False)
+    """Addresses of Ethereum JSON-RPC end points, separated by commas; asked in this order. Never
+    logged: many carry a key."""
     confirmations: int = Field(default=12, ge=0, le=10_000)
     """Blocks on top of a transaction before it counts. 12 is beyond any honest reorganisation."""
     fee_ceiling_gwei: int = Field(default=200, ge=1)
@@ -364,6 +365,7 @@ def parse(program: type[S], arguments: Sequence[str], *, name: str = "fallow") -
         flags: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
             program, cli_prog_name=name, formatter_class=argparse.HelpFormatter
         )
+        flags.root_parser.usage = f"{name} [--FLAG VALUE]..."
         settings = program(_cli_settings_source=flags(args=list(arguments)))
     except ValidationError as error:
         raise InvalidSetting(_sentence(program, error)) from None

@@ -1,0 +1,1 @@
+"""The `fallow` command, which kubectl also finds as `kubectl fallow`."""

@@ -1,0 +1,88 @@
+"""`fallow`: starts the programs, and tells their version.
+
+Imports of programs are late: `fallow hub` must not need what only the settler installs, and
+`fallow --version` should not take a second.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Never
+
+import typer
+
+from fallow import __version__
+from fallow.cli import run
+from fallow.errors import FallowError, SettingsError
+
+# What a program's own parser reads, --help included, passes through typer untouched.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+app = typer.Typer(
+    name="fallow",
+    help="Idle GPU clusters become one pool: federated jobs, owner reclaim, on-chain settlement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fallow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    context_settings=_PASSED_ON, help="Run the hub's operator. `fallow hub --help` explains every setting."
+)
+def hub(context: typer.Context) -> None:
+    """Run the hub's operator."""
+    run.hub(context.args)
+
+
+@app.command(
+    context_settings=_PASSED_ON, help="Run a member's agent. `fallow agent --help` explains every setting."
+)
+def agent(context: typer.Context) -> None:
+    """Run a member's agent."""
+    run.agent(context.args)
+
+
+@app.command(
+    context_settings=_PASSED_ON, help="Run the settler. `fallow settler --help` explains every setting."
+)
+def settler(context: typer.Context) -> None:
+    """Run the settler."""
+    run.settler(context.args)
+
+
+@app.command()
+def version() -> None:
+    """Show the version and exit."""
+    _say_version(True)
+
+
+def main() -> Never:
+    """Run the command line; every expected error is one sentence on stderr.
+
+    Exit status: 0 done, 2 a setting or flag is wrong, 1 anything else.
+    """
+    name = "kubectl fallow" if Path(sys.argv[0]).name == "kubectl-fallow" else "fallow"
+    try:
+        app(prog_name=name)
+    except FallowError as error:
+        sys.stderr.write(f"fallow: {error}\n")
+        raise SystemExit(2 if isinstance(error, SettingsError) else 1) from None
+    raise SystemExit(0)
