@@ -1,0 +1,104 @@
+"""The command line of hack/rig."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from devkit.errors import DevkitError
+from devkit.rig.lifecycle import down, up
+from devkit.rig.members import default_members
+from devkit.toolchain import PROGRAMS, contracts_toolchain, ensure
+
+
+def main() -> int:
+    """Run one command; return the exit status."""
+    # A SIGTERM must clean up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    arguments = _parser().parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except DevkitError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; what was started has been ended.", file=sys.stderr)
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    if arguments.real_pods:
+        print("--real-pods is not there yet: this rig's nodes are simulated.", file=sys.stderr)
+        return 2
+    rig = up(
+        arguments.state,
+        members=default_members(arguments.members, nodes=arguments.nodes, gpus_per_node=arguments.gpus),
+        with_fallow=not arguments.no_fallow,
+        payments=arguments.payments,
+        say=_say,
+    )
+    _say(f"Ready after {rig.ready_seconds:.1f} s: {rig.state / 'rig.json'}, logs in {rig.state / 'logs'}")
+    _say(f"  export KUBECONFIG={rig.identities['submitter']}")
+    _say(f"  hack/rig down --state {arguments.state}")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    if down(arguments.state, say=_say):
+        _say(f"Ended; logs stay in {arguments.state / 'logs'}")
+    else:
+        _say(f"There is no rig in {arguments.state}")
+    return 0
+
+
+def _toolchain(arguments: argparse.Namespace) -> int:
+    for name, path in ensure(*(arguments.names or PROGRAMS)).items():
+        print(f"{name}\t{path}")
+    if not arguments.names:
+        tools = contracts_toolchain()
+        for name in ("forge", "anvil", "solc", "openzeppelin"):
+            print(f"{name}\t{getattr(tools, name)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hack/rig", description="Real control planes on this machine, with Fallow on them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    start = commands.add_parser("up", help="start everything, detached, and wait until it is ready")
+    start.add_argument("--state", type=Path, required=True, metavar="DIR", help="where all of it lies")
+    start.add_argument("--members", type=_count, default=2, metavar="N", help="members (2)")
+    start.add_argument("--nodes", type=_count, default=2, metavar="N", help="nodes of each member (2)")
+    start.add_argument("--gpus", type=_count, default=8, metavar="N", help="accelerators of each node (8)")
+    start.add_argument("--no-fallow", action="store_true", help="only the planes, CRDs and identities")
+    start.add_argument("--real-pods", action="store_true", help="run real containers (not there yet)")
+    start.add_argument("--payments", choices=("chain", "ledger"), default="chain", help="(chain)")
+    start.set_defaults(run=_up)
+    stop = commands.add_parser("down", help="end everything that `up` started, whatever became of it")
+    stop.add_argument("--state", type=Path, required=True, metavar="DIR")
+    stop.set_defaults(run=_down)
+    tools = commands.add_parser("toolchain", help="build what is missing of the pinned programs")
+    tools.add_argument("names", nargs="*", metavar="NAME", help=f"which (all): {', '.join(PROGRAMS)}")
+    tools.set_defaults(run=_toolchain)
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 10000")
+    return number
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
