@@ -34,6 +34,8 @@ from fallow.kube.view import View
 
 log = structlog.get_logger(__name__)
 
+_KOPF_SECONDS = 2.0
+
 Program = Callable[[asyncio.Event], Awaitable[None]]
 """A program's own work. Returns soon after the event is set; returning early ends the process."""
 
@@ -89,7 +91,10 @@ async def run_with_kopf(
     finally:
         await _cancelled(again, working)
         end_kopf.set()
-        await asyncio.wait({watching})
+        # Stopped in the middle of its first scan, Kopf would wait for five seconds.
+        await asyncio.wait({watching}, timeout=_KOPF_SECONDS)
+        if not watching.done():
+            await _cancelled(watching)
     for task in (working, watching):
         if not task.cancelled():
             task.result()
