@@ -10,7 +10,7 @@ from devkit import money_vectors
 from fallow.receipts import merkle
 from fallow.receipts.messages import Receipt
 from fallow.receipts.typed_data import digest, struct_hash
-from fallow.receipts.words import keccak
+from fallow.receipts.words import keccak, uid_bytes
 
 
 @pytest.mark.parametrize("name", sorted(money_vectors.vectors()))
@@ -52,7 +52,7 @@ def test_receipt_digest__hashed_by_eth_account_from_its_type_string__is_equal() 
     ]
     values: list[object] = [
         receipt.hub_id, receipt.provider, receipt.payer, receipt.payee, receipt.token,
-        bytes.fromhex(receipt.job_uid.replace("-", "")), bytes.fromhex(receipt.placement_uid.replace("-", "")),
+        uid_bytes(receipt.job_uid), uid_bytes(receipt.placement_uid),
         receipt.quote_hash, 3, receipt.previous_receipt, 1, 2, receipt.attempts_root, 4, 5,
     ]  # fmt: skip
     signable = encode_typed_data(

@@ -1,0 +1,92 @@
+"""The contracts: build, test, and the artifacts that Python deploys and calls them with.
+
+Artifacts (ABI, bytecode, compiler) are committed as package data, so that a rig needs anvil only and
+an installed Fallow no compiler. `drift` says what is not as it would be generated now; the build
+is deterministic (pinned compiler, no metadata hash), so equal sources give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from devkit import money_vectors
+from devkit.toolchain import contracts_toolchain
+
+ROOT = Path(__file__).parents[2]
+CONTRACTS = ROOT / "contracts"
+ARTIFACTS = ROOT / "operator" / "fallow" / "settler" / "artifacts"
+SHIPPED = ("FallowEscrow", "TestToken")
+
+
+def forge(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run forge in contracts/ with the pinned compiler and OpenZeppelin.
+
+    With `quiet` its output is captured, else it goes to the terminal. The exit code is the caller's.
+    """
+    tools = contracts_toolchain()
+    environment = os.environ | {
+        "FOUNDRY_SOLC": str(tools.solc),
+        "FOUNDRY_REMAPPINGS": f"@openzeppelin/contracts/={tools.openzeppelin}/",
+        "FOUNDRY_DISABLE_NIGHTLY_WARNING": "1",
+    }
+    return subprocess.run(
+        [str(tools.forge), *arguments],
+        cwd=CONTRACTS,
+        env=environment,
+        text=True,
+        capture_output=quiet,
+        check=False,
+    )
+
+
+def test(*arguments: str) -> int:
+    """Format check, lint, then all Foundry tests; returns the exit code of the first that fails."""
+    for command in (("fmt", "--check"), ("lint", "src"), ("test", *arguments)):
+        code = forge(*command).returncode
+        if code:
+            return code
+    return 0
+
+
+def artifacts() -> dict[str, str]:
+    """Build the contracts and return the artifact files by name, as their text.
+
+    Raises RuntimeError with forge's words when the build fails.
+    """
+    built = forge("build", "src", quiet=True)
+    if built.returncode:
+        raise RuntimeError(f"forge build failed:\n{built.stdout}{built.stderr}")
+    pins = json.loads((CONTRACTS / "package.json").read_text())
+    files = {}
+    for name in SHIPPED:
+        output = json.loads((CONTRACTS / "out" / f"{name}.sol" / f"{name}.json").read_text())
+        artifact = {
+            "contract": name,
+            "compiler": "solc " + pins["devDependencies"]["solc"],
+            "abi": output["abi"],
+            "bytecode": output["bytecode"]["object"],
+        }
+        files[f"{name}.json"] = json.dumps(artifact, indent=1) + "\n"
+    return files
+
+
+def generate() -> None:
+    """Write artifacts and golden vectors."""
+    money_vectors.write()
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    for name, text in artifacts().items():
+        (ARTIFACTS / name).write_text(text)
+
+
+def drift() -> list[str]:
+    """List the generated files that are not what `generate` would write now."""
+    wanted = {ARTIFACTS / name: text for name, text in artifacts().items()}
+    wanted |= {money_vectors.VECTORS / name: text for name, text in money_vectors.vectors().items()}
+    return [
+        str(path.relative_to(ROOT))
+        for path, text in wanted.items()
+        if not path.exists() or path.read_text() != text
+    ]
