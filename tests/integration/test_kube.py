@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from devkit.rig import Rig
 from fallow.errors import (
     AlreadyExists,
     Conflict,
@@ -45,6 +46,20 @@ from fallow.kube.watch import Reflector
 from fallow.telemetry import Telemetry
 
 SELF = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False)
+
+
+@pytest.fixture
+def hub_kubeconfig(rig: Rig) -> Path:
+    return rig.hub_kubeconfig
+
+
+@pytest.fixture
+def signals_kept() -> Iterator[None]:
+    """The event loop leaves signals as the system has them; the session's rig needs its handler."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest_asyncio.fixture
@@ -80,11 +95,12 @@ async def young_kind(api: ApiServer) -> AsyncIterator[Resource]:
 
 
 @pytest_asyncio.fixture
-async def namespace(api: ApiServer) -> str:
-    """A namespace of the test's own."""
+async def namespace(api: ApiServer) -> AsyncIterator[str]:
+    """A namespace of the test's own; deleted afterwards, without waiting."""
     name = f"kube-{uuid.uuid4().hex[:8]}"
     await api.create(NAMESPACE, {"metadata": {"name": name}})
-    return name
+    yield name
+    await api.delete(NAMESPACE, name)
 
 
 async def config_map(api: ApiServer, namespace: str, name: str, **data: str) -> JSON:
@@ -282,7 +298,7 @@ async def test_reflector__connection_cut_for_a_while__resumes_without_listing_ag
             await link.cut()
             await until(lambda: not reflector.alive(within_seconds=60))
             await config_map(api, namespace, "meanwhile")
-            await link.mend()
+            link.mend()
             await until(lambda: view.get("meanwhile", namespace=namespace) is not None)
             assert reflector.lists == 1
 
@@ -306,7 +322,7 @@ async def test_reflector__away_for_too_long__lists_again_and_forgets_what_vanish
             await link.cut()
             await api.delete(young_kind, "vanishes", namespace="default")
             reflector._position = "1"  # as after hours away: that is too old
-            await link.mend()
+            link.mend()
             await until(lambda: reflector.lists == 2)
             assert gone == ["vanishes"]
             assert view.get("stays", namespace="default") is not None
@@ -378,6 +394,7 @@ async def test_heartbeat__beats__the_lease_changes_each_time(api: ApiServer, nam
 # Kopf
 
 
+@pytest.mark.usefixtures("signals_kept")
 async def test_run_with_kopf__sigterm__program_finishes_first_and_saw_everything(
     api: ApiServer, namespace: str
 ) -> None:
@@ -402,6 +419,7 @@ async def test_run_with_kopf__sigterm__program_finishes_first_and_saw_everything
     assert order == ["finished"]
 
 
+@pytest.mark.usefixtures("signals_kept")
 async def test_run_with_kopf__program_fails__its_error_comes_out(api: ApiServer, namespace: str) -> None:
     async def program(stop: asyncio.Event) -> None:
         raise NotFound("on purpose")
@@ -420,24 +438,30 @@ class Link:
     def __init__(self, target: tuple[str, int]) -> None:
         self.port = 0
         self._target = target
-        self._server: asyncio.Server | None = None
+        self._whole = True
         self._relays: set[asyncio.Task[None]] = set()
 
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def open(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    def mend(self) -> None:
+        self._whole = True
 
     async def cut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Break what is connected; what connects from now on is broken at once."""
+        self._whole = False
         for relay in self._relays:
             relay.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
         self._relays.clear()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._relays.add(asyncio.create_task(self._relay(reader, writer)))
+        if self._whole:
+            self._relays.add(asyncio.create_task(self._relay(reader, writer)))
+        else:
+            writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
@@ -462,11 +486,12 @@ class Link:
 async def linked(kubeconfig: Path, folder: Path) -> AsyncIterator[tuple[Link, ApiServer]]:
     host, _, port = _config(kubeconfig)["clusters"][0]["cluster"]["server"].rpartition(":")
     link = Link((host.removeprefix("https://"), int(port)))
-    await link.mend()
+    listener = await link.open()
     try:
         async with await ApiServer.connect(_through(kubeconfig, link.port, folder), name="hub") as server:
             yield link, server
     finally:
+        listener.close()
         await link.cut()
 
 
