@@ -97,9 +97,14 @@ def _planes(
     with ThreadPoolExecutor(max_workers=len(planes) + 1) as pool:
         ready_hub = pool.submit(_ready_hub, starter, hub, list(planes), state)
         ready = [pool.submit(_ready_member, starter, planes[member.name], member) for member in members]
-        agents, people = ready_hub.result()
-        for future in ready:
-            future.result()
+        try:
+            agents, people = ready_hub.result()
+            for future in ready:
+                future.result()
+        except BaseException:
+            # Leaving the block waits for the threads: what they wait for must not come any more.
+            _end(state)
+            raise
     return Rig(
         state=state,
         processes=processes,
@@ -125,7 +130,7 @@ def _ready_hub(
     starter.wait_for_api_server(hub)
     starter.start_controllers(hub, member=False)
     client = hub.client()
-    manifests = Manifests(client)
+    manifests = Manifests(client, alive=starter.alive("hub.apiserver"))
     manifests.apply(read(Path("config/hub")))
     manifests.apply_crds(read(Path("crds/hub")))
     into = state / "identities"
@@ -141,13 +146,15 @@ def _ready_member(starter: PlaneStarter, plane: Plane, member: Member) -> None:
     for number in range(member.nodes):
         client.post("/api/v1/nodes", node_object(member, number))
     starter.start_controllers(plane, member=True)
-    manifests = Manifests(client)
+    alive = starter.alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
+    manifests = Manifests(client, alive=alive)
     manifests.apply(read(Path("config/member")))
     manifests.apply_crds(read(Path("crds/member")))
     path = plane.directory / "agent.kubeconfig"
     identities.service_account(plane, client, "fallow-system", "agent", path)
     starter.wait_for_controllers(plane, "default", "fallow-guests")
-    client.until(f"the nodes of {plane.name}", lambda: _usable(client.get("/api/v1/nodes")), seconds=60)
+    what = f"the nodes of {plane.name}"
+    client.until(what, lambda: _usable(client.get("/api/v1/nodes")), seconds=60, alive=alive)
 
 
 def _usable(nodes: dict[str, object]) -> bool:

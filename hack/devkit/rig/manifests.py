@@ -1,7 +1,7 @@
 """Brings the project's own manifests, CRDs and RBAC, into a plane: the files that a chart would install."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ _SECONDS = 30.0
 class Manifests:
     """Applies objects to one plane; knows from its discovery where each kind lives."""
 
-    def __init__(self, client: ApiServer) -> None:
+    def __init__(self, client: ApiServer, *, alive: Callable[[], None] = lambda: None) -> None:
         self._client = client
+        self._alive = alive
         self._resources: dict[str, dict[str, Json]] = {}
 
     def apply(self, objects: Iterable[Json]) -> None:
@@ -37,6 +38,7 @@ class Manifests:
                 f"the CRD {name}",
                 lambda name=name: _established(self._client.get(f"{root}/{name}")),  # type: ignore[misc]
                 seconds=_SECONDS,
+                alive=self._alive,
             )
 
     def _path(self, thing: Json) -> str:
@@ -82,5 +84,5 @@ def parse(text: str) -> Iterator[Json]:
 
 
 def _established(crd: Json) -> bool:
-    conditions = crd.get("status", {}).get("conditions", [])
+    conditions = (crd.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

@@ -6,7 +6,7 @@ kubelets. Every plane has its own certificate authority and its own prefix in et
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +159,7 @@ class PlaneStarter:
 
     def wait_for_api_server(self, plane: Plane) -> None:
         client = plane.client()
-        alive = self._alive("etcd", f"{plane.name}.apiserver")
+        alive = self.alive("etcd", f"{plane.name}.apiserver")
         what = f"the API server of {plane.name}"
         client.until(what, lambda: bool(client.get("/readyz")), seconds=READY_SECONDS, alive=alive)
 
@@ -217,7 +217,7 @@ class PlaneStarter:
     def wait_for_controllers(self, plane: Plane, *namespaces: str) -> None:
         """Return once pods can be made in these namespaces: their default service account is there."""
         client = plane.client()
-        alive = self._alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
+        alive = self.alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
         for namespace in namespaces:
             path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
             client.until(
@@ -227,7 +227,8 @@ class PlaneStarter:
                 alive=alive,
             )
 
-    def _alive(self, *names: str) -> "_Alive":
+    def alive(self, *names: str) -> Callable[[], None]:
+        """Return a check, cheap enough for any loop, that raises RigError once one of these has ended."""
         return _Alive(self._processes, names)
 
     def _start(self, name: str, command: Sequence[object]) -> None:

@@ -1,0 +1,75 @@
+"""Real API servers for the tests of this directory: one rig for the session, namespaces per test."""
+
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+from devkit.rig import Rig, default_members, up
+
+
+def pytest_configure() -> None:
+    # A terminated run must bring its rig down as an interrupted one does.
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Hub, aurora and borealis (two nodes of eight H100 each) with CRDs, RBAC and identities; no Fallow.
+
+    Shared by all tests of the session: use namespaces of your own, and names that no other test uses
+    for what is not in a namespace.
+    """
+    with up(
+        tmp_path_factory.mktemp("rig"),
+        members=default_members(2, nodes=2, gpus_per_node=8),
+        with_fallow=False,
+    ) as rig:
+        print(f"\nrig ready after {rig.ready_seconds:.1f} s: {rig.state}")
+        yield rig
+
+
+@pytest.fixture
+def hub_namespace(rig: Rig) -> Iterator[str]:
+    """A namespace on the hub in which `submitter` may submit; deleted after the test, without waiting."""
+    client = rig.hub_client()
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    client.post("/api/v1/namespaces", {"metadata": {"name": name}})
+    client.post(
+        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{name}/rolebindings",
+        {
+            "metadata": {"name": "submitter"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "fallow-submitter",
+            },
+            "subjects": [{"kind": "User", "name": "submitter", "apiGroup": "rbac.authorization.k8s.io"}],
+        },
+    )
+    yield name
+    client.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def member_namespace(rig: Rig) -> Iterator[Callable[[str], str]]:
+    """Make namespaces on members in which pods can run: `member_namespace("aurora")` gives its name."""
+    made: list[tuple[str, str]] = []
+
+    def make(member: str) -> str:
+        client = rig.members[member].client()
+        name = f"test-{uuid.uuid4().hex[:10]}"
+        client.post("/api/v1/namespaces", {"metadata": {"name": name}})
+        made.append((member, name))
+        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        client.until("the default service account", lambda: bool(client.get(account)), seconds=30)
+        return name
+
+    yield make
+    for member, name in made:
+        rig.members[member].client().delete(f"/api/v1/namespaces/{name}")
