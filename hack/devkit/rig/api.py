@@ -92,6 +92,19 @@ class ApiServer:
             raise ApiError(answer.status, _message(text))
         return json.loads(text) if text[:1] == b"{" else {"text": text.decode()}
 
+    def watch(self, path: str, **query: str) -> Iterator[Json]:
+        """Yield watch events in the order the API server has them, until it ends the stream."""
+        headers = {"Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        with self._connection() as connection:
+            connection.request("GET", f"{path}?{urlencode({**query, 'watch': '1'})}", headers=headers)
+            answer = connection.getresponse()
+            if answer.status >= 300:
+                raise ApiError(answer.status, _message(answer.read()))
+            for line in answer:
+                yield json.loads(line)
+
     def until(
         self,
         what: str,
