@@ -1,0 +1,238 @@
+"""One Ethereum JSON-RPC endpoint through web3, with failures turned into Fallow's types at the edge.
+
+`web3` raises dozens of classes from four libraries; here they become ChainUnavailable (look again
+later) or the revert's own class. Only this package imports web3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from eth_account.signers.local import LocalAccount
+from web3 import AsyncHTTPProvider, AsyncWeb3
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
+from web3.types import TxParams
+
+from fallow.receipts.words import checksummed, keccak, to_hex
+from fallow.settler.refusals import ChainUnavailable, from_revert
+
+Block = int | str
+"""A block's number, or "latest"."""
+
+_GAS_SLACK_PERCENT = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fees:
+    """EIP-1559 fees of one transaction, in wei per gas."""
+
+    max_fee: int
+    max_priority_fee: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedTransaction:
+    """A transaction that exists, whether or not anyone has seen it."""
+
+    hash: str
+    raw: str
+    nonce: int
+    gas_limit: int
+    fees: Fees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inclusion:
+    """Where a transaction was mined, and whether it did what it should."""
+
+    hash: str
+    block: int
+    block_hash: str
+    gas_used: int
+    succeeded: bool
+
+
+class Rpc:
+    """One endpoint. Use as an async context manager, or call `close`."""
+
+    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
+        self.url = url
+        self.provider = AsyncHTTPProvider(
+            url,
+            request_kwargs={"timeout": aiohttp.ClientTimeout(total=timeout_seconds)},
+            exception_retry_configuration=None,
+        )
+        self.w3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(self.provider)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self.provider.disconnect()
+
+    async def chain_id(self) -> int:
+        """Return the chain's number."""
+        with self.failures():
+            return int(await self.w3.eth.chain_id)
+
+    async def block_number(self) -> int:
+        """Return the newest block's number."""
+        with self.failures():
+            return int(await self.w3.eth.block_number)
+
+    async def block_time(self, block: Block = "latest") -> int:
+        """Return a block's time in Unix seconds."""
+        with self.failures():
+            found = await self.w3.eth.get_block(block)  # type: ignore[arg-type]
+            return int(found["timestamp"])
+
+    async def call(
+        self,
+        to: str,
+        data: bytes,
+        *,
+        sender: str | None = None,
+        block: Block = "latest",
+        errors: Mapping[bytes, tuple[str, list[str]]] | None = None,
+    ) -> bytes:
+        """Execute a call without sending it and return its answer.
+
+        Raises EscrowRefused (or its subclass by `errors`) when it reverts.
+        """
+        transaction: TxParams = {"to": checksummed(to), "data": to_hex(data)}  # type: ignore[typeddict-item]
+        if sender is not None:
+            transaction["from"] = checksummed(sender)
+        with self.failures(errors):
+            return bytes(await self.w3.eth.call(transaction, block))  # type: ignore[arg-type]
+
+    async def fees(self, *, ceiling: int | None = None) -> Fees:
+        """Return fees that get into one of the next blocks: tip of recent blocks + twice the base fee.
+
+        `ceiling` (wei per gas) bounds them. ChainUnavailable when not even the base fee fits below
+        it: waiting is then cheaper than paying.
+        """
+        with self.failures():
+            history = await self.w3.eth.fee_history(5, "latest", [50])
+        base = int(history["baseFeePerGas"][-1])
+        tips = sorted(int(block[0]) for block in history.get("reward", []) if block)
+        tip = max(tips[len(tips) // 2] if tips else 0, 1)
+        if ceiling is not None:
+            if base + tip > ceiling:
+                raise ChainUnavailable(f"a transaction costs {base + tip} wei per gas, above {ceiling}")
+            return Fees(max_fee=min(2 * base + tip, ceiling), max_priority_fee=tip)
+        return Fees(max_fee=2 * base + tip, max_priority_fee=tip)
+
+    async def nonce(self, address: str, *, block: Block = "latest") -> int:
+        """Return how many transactions of `address` are mined: the next nonce."""
+        with self.failures():
+            return int(await self.w3.eth.get_transaction_count(checksummed(address), block))  # type: ignore[arg-type]
+
+    async def sign(
+        self,
+        key: LocalAccount,
+        *,
+        to: str | None,
+        data: bytes,
+        nonce: int,
+        fees: Fees,
+        errors: Mapping[bytes, tuple[str, list[str]]] | None = None,
+    ) -> SignedTransaction:
+        """Sign a transaction (contract creation when `to` is None) without sending it.
+
+        Its gas limit is the estimate and 30 %; the estimate is an execution too, so what reverts
+        raises here.
+        """
+        transaction: dict[str, Any] = {"from": key.address, "data": to_hex(data), "value": 0}
+        if to is not None:
+            transaction["to"] = checksummed(to)
+        with self.failures(errors):
+            estimate = int(await self.w3.eth.estimate_gas(transaction))  # type: ignore[arg-type]
+        transaction |= {
+            "chainId": await self.chain_id(),
+            "type": 2,
+            "nonce": nonce,
+            "gas": estimate * _GAS_SLACK_PERCENT // 100,
+            "maxFeePerGas": fees.max_fee,
+            "maxPriorityFeePerGas": fees.max_priority_fee,
+        }
+        signed = key.sign_transaction({name: v for name, v in transaction.items() if name != "from"})
+        raw = bytes(signed.raw_transaction)
+        return SignedTransaction(
+            hash=to_hex(keccak(raw)), raw=to_hex(raw), nonce=nonce, gas_limit=transaction["gas"], fees=fees
+        )
+
+    async def broadcast(self, raw: str) -> None:
+        """Hand a signed transaction to the network; one that it knows already is no error."""
+        try:
+            with self.failures():
+                await self.w3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
+        except ChainUnavailable as error:
+            # NB: no code tells these apart, and they mean that an earlier broadcast has arrived.
+            if not any(text in str(error).lower() for text in ("already known", "already imported")):
+                raise
+
+    async def inclusion(self, hash_: str) -> Inclusion | None:
+        """Return where a transaction was mined, or None when it was not (yet)."""
+        try:
+            with self.failures():
+                receipt = await self.w3.eth.get_transaction_receipt(hash_)  # type: ignore[arg-type]
+        except _Unknown:
+            return None
+        return Inclusion(
+            hash=hash_,
+            block=int(receipt["blockNumber"]),
+            block_hash=to_hex(bytes(receipt["blockHash"])),
+            gas_used=int(receipt["gasUsed"]),
+            succeeded=int(receipt["status"]) == 1,
+        )
+
+    @contextmanager
+    def failures(self, errors: Mapping[bytes, tuple[str, list[str]]] | None = None) -> Iterator[None]:
+        """Turn what web3 and aiohttp raise inside the block into Fallow's types."""
+        try:
+            yield
+        except ContractLogicError as error:
+            data = error.data if isinstance(error.data, str) else ""
+            raise from_revert(_unhex(data), known=errors or {}) from error
+        except TransactionNotFound as error:
+            raise _Unknown(str(error)) from error
+        except Web3RPCError as error:
+            answer: Any = error.rpc_response or {}
+            found = answer.get("error", {}).get("data") if isinstance(answer, dict) else None
+            if isinstance(found, str) and found.startswith("0x") and errors is not None:
+                raise from_revert(_unhex(found), known=errors) from error
+            raise ChainUnavailable(f"{self.url}: {error.message}") from error
+        except (Web3Exception, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ChainUnavailable(f"{self.url}: {type(error).__name__} {error}") from error
+
+
+class _Unknown(ChainUnavailable):
+    """The endpoint does not know the transaction."""
+
+
+def _unhex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        return b""
+
+
+def encoded_types(inputs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return ABI types of parameters for eth_abi, tuples unfolded."""
+    return [
+        f"({','.join(encoded_types(each['components']))}){each['type'][5:]}"
+        if str(each["type"]).startswith("tuple")
+        else str(each["type"])
+        for each in inputs
+    ]

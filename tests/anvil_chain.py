@@ -1,0 +1,100 @@
+"""A real chain for tests: one anvil process on 127.0.0.1, and an escrow on it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+import money_terms as money
+from devkit.toolchain import contracts_toolchain
+from fallow.receipts.typed_data import Domain
+from fallow.settler.escrow import Escrow, EscrowConfig, Token
+from fallow.settler.rpc import Rpc
+
+# anvil's first account, funded on every start; public, and worthless anywhere else.
+DEPLOYER: LocalAccount = Account.from_key(
+    "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+)
+CHAIN_ID = 31337
+
+
+@dataclass(frozen=True)
+class Anvil:
+    """A running anvil."""
+
+    url: str
+    pid: int
+
+
+@contextmanager
+def anvil(log: Path, *arguments: str) -> Iterator[Anvil]:
+    """Run anvil until the block ends; it mines each transaction at once unless told otherwise."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(contracts_toolchain().anvil), "--host", "127.0.0.1", "--port", str(port), *arguments]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("Listening on"):
+                    break
+            else:
+                raise RuntimeError(f"anvil ended at once; its words are in {log}")
+            yield Anvil(f"http://127.0.0.1:{port}", process.pid)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An escrow with its token, for the keys of `money_terms`."""
+
+    escrow: Escrow
+    token: Token
+    domain: Domain
+
+
+async def deploy(rpc: Rpc, *, dispute_window_seconds: int = 1, payee_delay_seconds: int = 0) -> Deployment:
+    """Deploy token and escrow for hub `money.HUB_ID`; key "operator" is the operator, with gas to spend."""
+    token = await Token.deploy(rpc, key=DEPLOYER)
+    escrow = await Escrow.deploy(
+        rpc,
+        EscrowConfig(
+            token=token.address,
+            hub_id=money.HUB_ID,
+            owner=DEPLOYER.address,
+            operator=money.address("operator"),
+            guardian=DEPLOYER.address,
+            notice_seconds=3600,
+            payee_delay_seconds=payee_delay_seconds,
+            dispute_window_seconds=dispute_window_seconds,
+        ),
+        key=DEPLOYER,
+    )
+    await give_gas(rpc, money.address("operator"))
+    return Deployment(escrow, token, await escrow.domain())
+
+
+async def give_gas(rpc: Rpc, account: str) -> None:
+    """Give an account 100 ether by anvil's own method."""
+    await rpc.w3.provider.make_request("anvil_setBalance", [account, hex(100 * 10**18)])
+
+
+async def fund(
+    rpc: Rpc, deployment: Deployment, payer: LocalAccount, amount: int, *, cap: int = 2**96 - 1
+) -> None:
+    """Mint, deposit and bind for `payer`."""
+    await give_gas(rpc, payer.address)
+    await deployment.token.mint(payer.address, amount, key=DEPLOYER)
+    await deployment.escrow.deposit(amount, key=payer)
+    await deployment.escrow.bind(cap=cap, min_interval_seconds=0, key=payer)
