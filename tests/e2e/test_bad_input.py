@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from submitting import GROUP, JOBS, a_job, condition, get, kubectl, submit, wait_for
 
 from devkit.rig import Rig
-from submitting import GROUP, JOBS, a_job, condition, get, kubectl, submit, wait_for
 
 Json = dict[str, Any]
 
@@ -229,7 +229,7 @@ def test_update__when_one_unknown_template_key_is_swapped_for_another__then_is_r
     current = get(rig, job)
     current["spec"]["template"]["spec"]["unknownB"] = 1
     del current["spec"]["template"]["spec"]["unknownA"]
-    with pytest.raises(Exception, match="spec.template is immutable"):
+    with pytest.raises(Exception, match=r"spec\.template is immutable"):
         rig.client("submitter").request("PUT", f"{JOBS}/{job['metadata']['name']}", body=current)
 
 
