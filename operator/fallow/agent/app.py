@@ -1,0 +1,268 @@
+"""`fallow agent`: offers a member's idle capacity to one hub and runs its guests.
+
+Two API servers: the hub, outbound, where it may use its own namespace only; and the member, where Kopf feeds
+Offers and Nodes, and light reflectors feed pods and GuestSets. Either may be away at any time: a missing hub
+stops no guest, and a killed agent loses nothing that it cannot read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Never
+
+import structlog
+
+from fallow.agent.books import Books
+from fallow.agent.cycle import Cycle
+from fallow.agent.heartbeat import HubPulse
+from fallow.agent.owner import OwnerReport
+from fallow.agent.pod_writes import PodWrites
+from fallow.agent.quoting import Identity
+from fallow.agent.record_writes import RecordWrites
+from fallow.agent.signing import load_key
+from fallow.agent.supply import Supply
+from fallow.agent.views import HubViews, MemberViews
+from fallow.kube.client import ApiServer
+from fallow.kube.kopf_host import run_with_kopf
+from fallow.kube.view import View
+from fallow.kube.watch import Reflector
+from fallow.kube.writers import Writers
+from fallow.receipts.typed_data import Domain
+from fallow.receipts.words import from_hex
+from fallow.resources import naming
+from fallow.settings import AgentSettings
+from fallow.telemetry import Telemetry, serve
+
+log = structlog.get_logger(__name__)
+
+MEMBER_WRITES_PER_SECOND = 500.0
+"""To the owner's API server: what one control plane takes without being felt by others."""
+DRAIN_SECONDS = 5.0
+"""How long writes under way get at the end."""
+
+
+def run(settings: AgentSettings) -> None:
+    """Run the agent until SIGTERM or SIGINT. Guests run on without it."""
+    asyncio.run(run_agent(settings))
+
+
+async def run_agent(settings: AgentSettings, *, stop: asyncio.Event | None = None) -> None:
+    """Run the agent until `stop` is set or a signal arrives. Raises SettingsError for unusable settings."""
+    telemetry = Telemetry("agent")
+    identity = identity_of(settings)
+    member = await ApiServer.connect(settings.kubeconfig, name="member", telemetry=telemetry)
+    hub = await ApiServer.connect(settings.hub_kubeconfig, name="hub", telemetry=telemetry)
+    async with member, hub:
+        agent = _Agent(settings, identity, telemetry, member=member, hub=hub)
+        async with serve(telemetry, address=settings.metrics_address, unwell=agent.unwell):
+            await run_with_kopf(
+                member, [agent.member_views.offers, agent.member_views.nodes], agent.work, stop=stop
+            )
+
+
+def identity_of(settings: AgentSettings) -> Identity:
+    """Return who this agent is, its key read from the keystore. Raises SettingsError."""
+    payments = settings.payments
+    return Identity(
+        provider=settings.provider,
+        payee=settings.payee,
+        key=load_key(settings.signer, what="signer"),
+        domain=Domain(chain_id=payments.chain_id, escrow=payments.escrow, hub_id=from_hex(settings.hub_id)),
+        token=payments.token,
+        token_decimals=payments.token_decimals,
+    )
+
+
+class _Agent:
+    """The agent's parts, wired; lives for one process."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        identity: Identity,
+        telemetry: Telemetry,
+        *,
+        member: ApiServer,
+        hub: ApiServer,
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._telemetry = telemetry
+        self._member = member
+        self._hub = hub
+        self._namespace = naming.provider_namespace(settings.provider)
+        self._dirty = asyncio.Event()
+        self.member_views = MemberViews(guest_namespace=settings.guests.namespace, dirty=self._dirty)
+        self._hub_views = HubViews(dirty=self._dirty)
+        self._pulse = HubPulse(
+            hub,
+            namespace=self._namespace,
+            identity=f"{socket.gethostname()}-{os.getpid()}",
+            settings=settings.heartbeat,
+            now=_now,
+        )
+        self._cycled_at = time.monotonic()
+
+    def unwell(self) -> str | None:
+        """Say what is wrong with this process, for /healthz; a silent hub is not its fault."""
+        since = time.monotonic() - self._cycled_at
+        longest = self._settings.cycle.resync_seconds * 2 + 60
+        return f"No cycle for {since:.0f} s." if since > longest else None
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Follow both servers and cycle until told to stop; then say so to the hub and finish writes."""
+        async with self._writers_of_member() as to_member, self._writers_of_hub() as to_hub:
+            cycle = self._cycle(to_member, to_hub)
+            async with _background(stop, *self._reflectors(), self._pulse.run()):
+                await self._loop(cycle, stop)
+                log.info("stopping; guests run on")
+                await self._pulse.announce_restart()
+                await to_member.drain(timeout_seconds=DRAIN_SECONDS)
+                await to_hub.drain(timeout_seconds=DRAIN_SECONDS)
+
+    async def _loop(self, cycle: Cycle, stop: asyncio.Event) -> None:
+        debounce = self._settings.cycle.debounce_seconds
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                self._dirty.clear()
+                self._cycled_at = started = time.monotonic()
+                try:
+                    wait = cycle.run()
+                except Exception:  # a bug in one decision must not end all of them: say so and look again
+                    log.exception("cycle failed")
+                    wait = 5.0
+                self._telemetry.cycle_seconds.observe(time.monotonic() - started)
+                changed = asyncio.create_task(self._dirty.wait())
+                await asyncio.wait({changed, stopping}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if not stop.is_set():
+                    await asyncio.sleep(debounce)
+        finally:
+            stopping.cancel()
+
+    def _cycle(self, to_member: Writers, to_hub: Writers) -> Cycle:
+        settings, wake = self._settings, self._dirty.set
+        return Cycle(
+            settings=settings,
+            identity=self._identity,
+            member=self.member_views,
+            hub=self._hub_views,
+            books=Books(),
+            pods=PodWrites(self._member, to_member, self.member_views, wake=wake),
+            records=RecordWrites(
+                member=self._member,
+                member_writers=to_member,
+                member_views=self.member_views,
+                hub=self._hub,
+                hub_writers=to_hub,
+                hub_views=self._hub_views,
+                namespace=settings.guests.namespace,
+                key=self._identity.key,
+                now=_now,
+                wake=wake,
+            ),
+            supply=Supply(
+                self._hub,
+                to_hub,
+                self._hub_views,
+                namespace=self._namespace,
+                identity=self._identity,
+                valid_seconds=settings.quote.valid_seconds,
+                debounce_seconds=settings.nodes.debounce_seconds,
+                now=_now,
+                monotonic=time.monotonic,
+                wake=wake,
+            ),
+            owner=OwnerReport(
+                self._member,
+                to_member,
+                self.member_views,
+                self._hub_views,
+                telemetry=self._telemetry,
+                last_contact=lambda: self._pulse.last_contact,
+                hub_problem=self._pulse.problem,
+                monotonic=time.monotonic,
+                wake=wake,
+            ),
+            now=_now,
+            monotonic=time.monotonic,
+        )
+
+    def _writers_of_member(self) -> Writers:
+        writes = self._settings.writes
+        return Writers(
+            in_flight=writes.in_flight,
+            per_second=MEMBER_WRITES_PER_SECOND,
+            burst=int(MEMBER_WRITES_PER_SECOND),
+            slow_answer_seconds=writes.slow_answer_seconds,
+            telemetry=self._telemetry,
+        )
+
+    def _writers_of_hub(self) -> Writers:
+        writes = self._settings.writes
+        return Writers(
+            in_flight=writes.in_flight,
+            per_second=writes.per_second,
+            burst=writes.burst,
+            slow_answer_seconds=writes.slow_answer_seconds,
+            telemetry=self._telemetry,
+        )
+
+    def _reflectors(self) -> list[Coroutine[Any, Any, Never]]:
+        hub, member = self._hub_views, self.member_views
+        own = f"metadata.name={self._settings.provider}"
+        return [
+            self._follow(self._member, member.pods),
+            self._follow(self._member, member.guest_sets, namespace=self._settings.guests.namespace),
+            self._follow(self._hub, hub.placements, namespace=self._namespace),
+            self._follow(self._hub, hub.quotes, namespace=self._namespace),
+            self._follow(self._hub, hub.provider_nodes, namespace=self._namespace),
+            self._follow(self._hub, hub.providers, field_selector=own),
+        ]
+
+    def _follow(
+        self, api: ApiServer, view: View, *, namespace: str | None = None, field_selector: str | None = None
+    ) -> Coroutine[Any, Any, Never]:
+        watch = self._settings.watch
+        return Reflector(
+            api,
+            view,
+            namespace=namespace,
+            field_selector=field_selector,
+            page_size=watch.page_size,
+            silence_seconds=watch.silence_seconds,
+        ).run()
+
+
+@asynccontextmanager
+async def _background(stop: asyncio.Event, *coroutines: Coroutine[Any, Any, Never]) -> AsyncIterator[None]:
+    """Run coroutines beside the block and cancel them at its end; one that fails ends the process."""
+
+    def ended(task: asyncio.Task[Never]) -> None:
+        if not task.cancelled():
+            log.error("a part of the agent ended; stopping", part=task.get_name())
+            stop.set()
+
+    tasks = [asyncio.create_task(c, name=c.__qualname__) for c in coroutines]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,179 @@
+"""What the owner sees: Offer.status, and the agent's own metrics.
+
+The Offer's spec is the owner's alone. Where none exists the agent creates a closed one, so that there is
+something to edit; it never writes a spec again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from fallow.agent.offering import Offering, unproven_checks
+from fallow.agent.outcomes import Ending
+from fallow.agent.views import HubViews, MemberViews
+from fallow.errors import AlreadyExists, Conflict, FallowError
+from fallow.kube.client import ApiServer
+from fallow.kube.compare_and_set import merge_patch, write_status
+from fallow.kube.conditions import condition, merged, rfc3339
+from fallow.kube.kinds import OFFER
+from fallow.kube.writers import Writers
+from fallow.resources.offer import OFFER_NAME, OfferSpec, OfferStatus
+from fallow.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
+
+STATUS_EVERY_SECONDS = 2.0
+CONTACT_EVERY_SECONDS = 60.0
+"""The time of the last contact alone is not worth more than one write a minute."""
+
+
+class OwnerReport:
+    """Writes Offer.status and keeps the metrics."""
+
+    def __init__(
+        self,
+        api: ApiServer,
+        writers: Writers,
+        views: MemberViews,
+        hub: HubViews,
+        *,
+        telemetry: Telemetry,
+        last_contact: Callable[[], datetime | None],
+        hub_problem: Callable[[], str | None],
+        monotonic: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._api = api
+        self._writers = writers
+        self._views = views
+        self._hub = hub
+        self._last_contact = last_contact
+        self._hub_problem = hub_problem
+        self._monotonic = monotonic
+        self._wake = wake
+        self._next_at = 0.0
+        self._offered: Offering | None = None
+        self._guests = 0
+        registry = telemetry.registry
+        self._guest_gauge = Gauge(
+            "fallow_agent_guests", "Guest pods that have not finished.", registry=registry
+        )
+        self._offered_gauge = Gauge(
+            "fallow_agent_offered_accelerators",
+            "Accelerators on offer, guests not subtracted.",
+            registry=registry,
+        )
+        self._ended = Counter(
+            "fallow_agent_ended", "Attempts that ended here, by outcome.", ["outcome"], registry=registry
+        )
+
+    def create_closed_offer(self) -> None:
+        """Create an Offer that offers nothing, for the owner to edit."""
+
+        async def create() -> None:
+            try:
+                made = await self._api.create(
+                    OFFER, {"metadata": {"name": OFFER_NAME}, "spec": OfferSpec().wire()}
+                )
+            except AlreadyExists:
+                return
+            self._views.offers.apply(made)
+            log.info("created a closed Offer", name=OFFER_NAME)
+
+        if not self._writers.pending(("offer", "create")):
+            self._writers.submit(("offer", "create"), create, on_done=self._told)
+
+    def count(self, ending: Ending) -> None:
+        """Count one attempt that ended."""
+        self._ended.labels(ending.ended.outcome.word).inc()
+
+    def tell(self, offered: Offering, *, guests: int, now: datetime) -> None:
+        """Write the status when it says something new."""
+        self._offered, self._guests = offered, guests
+        self._guest_gauge.set(guests)
+        self._offered_gauge.set(offered.accelerators)
+        if self._monotonic() < self._next_at or self._writers.pending(("offer", "status")):
+            return
+        found = self._views.offers.get(OFFER_NAME)
+        if found is None:
+            return
+        before = found.get("status") or {}
+        patch = merge_patch(before, self._status(found, now=now))
+        if patch.keys() - {"lastContact"} or (patch and self._contact_is_old(before, now=now)):
+            self._next_at = self._monotonic() + STATUS_EVERY_SECONDS
+
+            async def put() -> None:
+                read = self._views.offers.get(OFFER_NAME)
+                if read is not None:
+                    answer = await write_status(self._api, OFFER, read, self._status(read, now=now))
+                    self._views.offers.apply(answer)
+
+            self._writers.submit(("offer", "status"), put, priority=8, on_done=self._told)
+
+    def _status(self, found: dict[str, Any], *, now: datetime) -> dict[str, Any]:
+        offered = self._offered
+        assert offered is not None
+        spec = OfferSpec.model_validate(found.get("spec") or {})
+        before = found.get("status") or {}
+        unproven = unproven_checks(spec)
+        problem = self._hub_problem()
+        contact = self._last_contact()
+        generation = found["metadata"]["generation"]
+        why = offered.closed or next((n.reason for n in offered.not_offered()), "")
+        conditions = merged(
+            before.get("conditions"),
+            [
+                condition(
+                    "Offering",
+                    not offered.closed,
+                    reason="Open" if not offered.closed else "Paused" if offered.paused else "Closed",
+                    message=offered.closed,
+                    observed_generation=generation,
+                ),
+                condition(
+                    "CageEnforced",
+                    False,
+                    reason="Waived" if not unproven else "NotProven",
+                    message="Waived by name: " + ", ".join(spec.accept_unproven)
+                    if not unproven
+                    else "Not proven: " + ", ".join(unproven),
+                    observed_generation=generation,
+                ),
+                condition(
+                    "HubReachable",
+                    problem is None,
+                    reason="Heard" if problem is None else "Silent",
+                    message=problem or "",
+                ),
+            ],
+            now=now,
+        )
+        status = OfferStatus(
+            observed_generation=generation,
+            nodes=offered.open_nodes,
+            accelerators=offered.accelerators,
+            not_offered=offered.not_offered(),
+            guests=self._guests,
+            earned=self._earned(),
+            last_contact=rfc3339(contact) if contact is not None else before.get("lastContact"),
+            message=why,
+        ).wire()
+        return {**status, "conditions": conditions}
+
+    def _earned(self) -> str:
+        provider = next(iter(self._hub.providers), None)
+        return str(((provider or {}).get("status") or {}).get("earned") or "0")
+
+    def _contact_is_old(self, before: dict[str, Any], *, now: datetime) -> bool:
+        told = before.get("lastContact")
+        return told is None or (now - datetime.fromisoformat(told)).total_seconds() >= CONTACT_EVERY_SECONDS
+
+    def _told(self, error: Exception | None) -> None:
+        if isinstance(error, FallowError) and not isinstance(error, Conflict):
+            log.warning("Offer.status not written", error=str(error))
+        self._wake()

@@ -1,0 +1,385 @@
+"""What to do next for one Placement: a pure function from what is known to decisions.
+
+Every task ends in exactly one of two ways, and the record (the GuestSet's status) says which: *ended*, when
+its pod was bound to a node, or *handed back*, when it never was. Decisions only ever add to the record; what
+is in it is never decided again, and a pod may go only once the record has its task.
+
+    start        a pod for a waiting task: in index order, at most `slots` of a share at once, room permitting
+    stop         delete a pod that must not go on; its end is recorded when it has stopped
+    ended        outcomes to record
+    handed_back  tasks to record as never started, with the reason
+    let_go       pods whose task is in the record: take the finalizer off, delete
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from fallow.agent.admission import Refusal
+from fallow.agent.guests import Guest
+from fallow.agent.nodes import Amounts
+from fallow.agent.outcomes import Circumstances, Ending, ending_of, never_bound, overdue, vanished
+from fallow.agent.work import Share, Work
+from fallow.resources.ended import Ended, Outcome
+from fallow.resources.placement import HandedBack
+from fallow.resources.ranges import EMPTY, IndexRanges
+
+UNSCHEDULABLE_PATIENCE = timedelta(seconds=10)
+"""How long the member's scheduler may say no before a task is handed back."""
+UNSCHEDULED_PATIENCE = timedelta(seconds=60)
+"""How long it may say nothing at all."""
+
+
+class Room:
+    """What is free for guests on each node, as this cycle fills it."""
+
+    def __init__(self, free: Mapping[str, Amounts], *, guests: int = 2**31) -> None:
+        self._free = dict(free)
+        self._guests = guests
+
+    def take(self, work: Work, node: str) -> bool:
+        """Take one task's requests on a node, if they fit and one more guest is allowed."""
+        free = self._free.get(node)
+        if free is None or self._guests < 1 or not free.fits(work.requests):
+            return False
+        self._free[node] = free.minus(work.requests)
+        self._guests -= 1
+        return True
+
+    def copy(self) -> Room:
+        """Return an independent copy, to try something out."""
+        return Room(self._free, guests=self._guests)
+
+    def become(self, other: Room) -> None:
+        """Take over what was tried out on a copy."""
+        self._free, self._guests = dict(other._free), other._guests
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the GuestSet says of a placement's tasks."""
+
+    ended: Mapping[int, Ended] = field(default_factory=dict)
+    """By index: a placement tries each index once."""
+    handed_back: IndexRanges = EMPTY
+    being_recorded: IndexRanges = EMPTY
+    """Decided, and not confirmed yet by the API server: not decided again, but their pods stay."""
+
+    @property
+    def settled(self) -> IndexRanges:
+        """Tasks that the API server has confirmed as ended or handed back."""
+        return IndexRanges.of(self.ended) | self.handed_back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The member's side of one decision."""
+
+    now: datetime
+    nodes: Mapping[str, str]
+    """Every node: "" while it is open, else why nothing new may start there."""
+    may_start: bool = True
+    """False until everything is in view: before that an absent pod may just not have been seen yet."""
+    lost_nodes: frozenset[str] = frozenset()
+    evicted: Mapping[str, str] = field(default_factory=dict)
+    """Pod UIDs of guests that must go because the owner changed the Offer, and why."""
+
+    def closed(self, node: str) -> str:
+        """Return why nothing may start on a node, or ""."""
+        return self.nodes.get(node, "it is no node of this cluster any more")
+
+    def lost(self, node: str) -> bool:
+        """Say whether what runs on a node counts as lost."""
+        return node in self.lost_nodes or node not in self.nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Create the pod of one task."""
+
+    index: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Delete a pod."""
+
+    guest: Guest
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """What to carry out: the record first, then pods, then the report."""
+
+    start: tuple[Start, ...] = ()
+    stop: tuple[Stop, ...] = ()
+    ended: tuple[Ending, ...] = ()
+    handed_back: tuple[HandedBack, ...] = ()
+    let_go: tuple[Guest, ...] = ()
+    running: int = 0
+    """Guests that run."""
+    waiting: int = 0
+    """Tasks that neither run nor are settled."""
+    finished: bool = False
+    """Whether every task is settled in the record; what is only decided here does not count yet."""
+
+
+def decide(
+    work: Work,
+    record: Record,
+    guests: Iterable[Guest],
+    site: Site,
+    *,
+    room: Room,
+    gone: bool = False,
+    refusal: Refusal | None = None,
+    missing: Iterable[Guest] = (),
+    creating: Mapping[int, str] | None = None,
+    uncreatable: Mapping[int, str] | None = None,
+) -> Decisions:
+    """Return what to do for one placement, and take the room of what starts.
+
+    `gone`: the hub has no such Placement any more. `refusal`: why none of it may run here (any longer).
+    `missing`: guests that were seen and are there no more although their task is not settled. `creating`:
+    tasks whose pod is being created just now, with its node; they are neither waiting nor to be returned.
+    `uncreatable`: tasks whose pod the member's API server refused, with what it said.
+    """
+    case = _Case(
+        work=work,
+        record=record,
+        guests=tuple(guests),
+        site=site,
+        gone=gone,
+        refusal=refusal,
+        missing=tuple(missing),
+        creating=creating or {},
+        uncreatable=uncreatable or {},
+    )
+    return case.decisions(room)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Case:
+    """One decision under way."""
+
+    work: Work
+    record: Record
+    guests: tuple[Guest, ...]
+    site: Site
+    gone: bool
+    refusal: Refusal | None
+    missing: tuple[Guest, ...]
+    creating: Mapping[int, str]
+    uncreatable: Mapping[int, str]
+    settled: IndexRanges = EMPTY
+    stops: list[Stop] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
+    returned: list[HandedBack] = field(default_factory=list)
+    let_go: list[Guest] = field(default_factory=list)
+    alive: list[Guest] = field(default_factory=list)
+
+    def decisions(self, room: Room) -> Decisions:
+        """1. what became of the pods there are  2. what never starts  3. what starts now."""
+        self.settled = self.record.settled | self.record.being_recorded
+        for guest in self.guests:
+            self._look_at(guest)
+        self._note_missing()
+        waiting = self.work.tasks - self.settled - IndexRanges.of(self._busy())
+        for index, node in self.creating.items():
+            if index in self.work.tasks and index not in self._alive_indexes():
+                room.take(self.work, node)
+        waiting = self._return_what_never_starts(waiting)
+        starts = self._start(waiting, room) if waiting and self.site.may_start else ()
+        running = sum(1 for g in self.alive if g.started_at is not None)
+        unsettled = len(self.work.tasks - self.record.settled)
+        return Decisions(
+            start=starts,
+            stop=tuple(self.stops),
+            ended=tuple(self.endings),
+            handed_back=tuple(self.returned),
+            let_go=tuple(self.let_go),
+            running=running,
+            waiting=max(0, unsettled - running),
+            finished=not (self.work.tasks - self.record.settled),
+        )
+
+    def _look_at(self, guest: Guest) -> None:
+        if guest.index in self.record.ended or guest.index in self.record.handed_back:
+            self.let_go.append(guest)
+            return
+        if guest.index in self.record.being_recorded:
+            return
+        ending = ending_of(guest, self._circumstances(guest))
+        if ending is not None:
+            self._end(ending)
+        elif never_bound(guest):
+            self._give_back(IndexRanges.of([guest.index]), self._why_never(guest))
+        else:
+            self.alive.append(guest)
+            why = self._why_stop(guest)
+            if why and not guest.deleting:
+                self.stops.append(Stop(guest=guest, why=why))
+
+    def _alive_indexes(self) -> set[int]:
+        return {guest.index for guest in self.alive}
+
+    def _busy(self) -> set[int]:
+        """Tasks that have a pod, or are about to."""
+        return self._alive_indexes() | set(self.creating)
+
+    def _note_missing(self) -> None:
+        for guest in self.missing:
+            if guest.index in self.settled:
+                continue
+            if guest.node is None:
+                why = self._why_never(guest)
+                self._give_back(IndexRanges.of([guest.index]), why)
+            else:
+                self._end(vanished(guest, self._circumstances(guest)))
+
+    def _circumstances(self, guest: Guest) -> Circumstances:
+        return Circumstances(
+            now=self.site.now,
+            stop_requested=bool(self._hub_stops(guest.index)),
+            node_lost=self.site.lost(guest.node or guest.pinned_to),
+            gang_fate=self._gang_fate(),
+        )
+
+    def _hub_stops(self, index: int) -> str:
+        if self.gone:
+            return "its Placement is gone from the hub"
+        if self.work.stopped:
+            return f"the hub said Stop ({self.work.spec.stop_reason or 'no reason given'})"
+        if index in self.work.released:
+            return "the hub released it"
+        return ""
+
+    def _gang_fate(self) -> Outcome | None:
+        """How a gang ended, once one of its members has; None while all is well or it is no gang."""
+        if not self.work.spec.gang:
+            return None
+        first = next(
+            (e.outcome for e in self.record.ended.values() if e.outcome is not Outcome.SUCCEEDED), None
+        )
+        if first is None and self.record.handed_back:
+            return Outcome.RECLAIMED
+        return first
+
+    def _why_stop(self, guest: Guest) -> str:
+        why = self._hub_stops(guest.index)
+        if why:
+            return why
+        if self.refusal is not None:
+            return self.refusal.message
+        if guest.uid in self.site.evicted:
+            return self.site.evicted[guest.uid]
+        if overdue(guest, now=self.site.now):
+            return "it runs past its deadline"
+        fate = self._gang_fate()
+        if fate is not None:
+            return f"its gang ended: {fate.word}"
+        return self._why_no_node(guest)
+
+    def _why_no_node(self, guest: Guest) -> str:
+        if guest.node is not None:
+            return ""
+        since = guest.unschedulable_since
+        if guest.unschedulable and since and self.site.now >= since + UNSCHEDULABLE_PATIENCE:
+            return guest.unschedulable
+        if self.site.now >= guest.created_at + UNSCHEDULED_PATIENCE:
+            return guest.unschedulable or "the member's scheduler has not looked at it"
+        closed = self.site.closed(guest.pinned_to)
+        return f"node {guest.pinned_to}: {closed}" if closed else ""
+
+    def _why_never(self, guest: Guest) -> Refusal:
+        if why := self._hub_stops(guest.index):
+            released = not self.gone and not self.work.stopped
+            return Refusal(reason="Released" if released else "Stopped", message=why)
+        if self.refusal is not None:
+            return self.refusal
+        if closed := self.site.closed(guest.pinned_to):
+            return Refusal(reason="OfferClosed", message=f"Node {guest.pinned_to}: {closed}.")
+        if self.work.spec.gang:
+            return Refusal(reason="GangDidNotFit", message=guest.unschedulable)
+        return Refusal(
+            reason="NoRoom", message=guest.unschedulable or "Its pod was deleted before it had a node."
+        )
+
+    def _end(self, ending: Ending) -> None:
+        if ending.ended.index not in self.settled:
+            self.endings.append(ending)
+            self.settled = self.settled | IndexRanges.of([ending.ended.index])
+
+    def _give_back(self, tasks: IndexRanges, why: Refusal) -> None:
+        tasks = tasks - self.settled
+        if tasks:
+            self.returned.append(HandedBack(tasks=str(tasks), reason=why.reason, message=why.message[:1024]))
+            self.settled = self.settled | tasks
+
+    def _return_what_never_starts(self, waiting: IndexRanges) -> IndexRanges:
+        for tasks, why in self._never_starting(waiting):
+            self._give_back(tasks, why)
+        return waiting - self.settled
+
+    def _never_starting(self, waiting: IndexRanges) -> Iterator[tuple[IndexRanges, Refusal]]:
+        if self.gone or self.work.stopped:
+            yield waiting, Refusal(reason="Stopped", message=self._hub_stops(-1))
+            return
+        yield waiting & self.work.released, Refusal(reason="Released", message="The hub released it.")
+        if self.refusal is not None:
+            yield waiting, self.refusal
+            return
+        for index, said in self.uncreatable.items():
+            tasks = waiting if self.work.spec.gang else waiting & IndexRanges.of([index])
+            yield tasks, Refusal(reason="Refused", message=f"The member refused the pod: {said}")
+        if self._gang_fate() is not None:
+            yield waiting, Refusal(reason="GangDidNotFit", message="Its gang ended.")
+            return
+        for share in self.work.shares:
+            closed = self.site.closed(share.node)
+            if not closed:
+                continue
+            yield (
+                waiting if self.work.spec.gang else waiting & share.tasks,
+                Refusal(reason="OfferClosed", message=f"Node {share.node}: {closed}."),
+            )
+
+    def _start(self, waiting: IndexRanges, room: Room) -> tuple[Start, ...]:
+        if self.work.spec.gang:
+            return self._start_gang(waiting, room)
+        starts: list[Start] = []
+        for share in self.work.shares:
+            due = share.tasks & waiting
+            if not due:
+                continue
+            busy = sum(1 for index in self._busy() if index in share.tasks)
+            begun = list(self._fill(share, due, slots=share.slots - busy, room=room))
+            starts += begun
+            if not begun and not busy:
+                message = f"Node {share.node} has no room for a task any more."
+                self._give_back(due, Refusal(reason="NoRoom", message=message))
+        return tuple(starts)
+
+    def _fill(self, share: Share, due: IndexRanges, *, slots: int, room: Room) -> Iterator[Start]:
+        for index in due.take(max(0, slots))[0]:
+            if not room.take(self.work, share.node):
+                return
+            yield Start(index=index, node=share.node)
+
+    def _start_gang(self, waiting: IndexRanges, room: Room) -> tuple[Start, ...]:
+        """All of what is still missing, or nothing: what a crash interrupted is completed."""
+        tried = room.copy()
+        starts: list[Start] = []
+        for share in self.work.shares:
+            starts += self._fill(share, share.tasks & waiting, slots=len(share.tasks), room=tried)
+        if len(starts) < len(waiting):
+            self._give_back(
+                waiting, Refusal(reason="GangDidNotFit", message="Not all of the gang's pods fit at once.")
+            )
+            return ()
+        room.become(tried)
+        return tuple(starts)

@@ -1,0 +1,137 @@
+"""What the agent sees of both API servers.
+
+Pods and nodes are boiled down as they arrive: of a foreign pod only requests and node are kept, so that an
+owner of 20,000 nodes neither pays memory for the agent nor shows it more than it needs. A shrunken object
+keeps its head (name, UID, version) for the view and carries its facts under one key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+
+from fallow.agent.guests import Guest, is_guest, read_guest
+from fallow.agent.nodes import Node, OwnerPod, read_node, read_owner_pod
+from fallow.errors import QuantityError
+from fallow.kube.client import JSON, Listing
+from fallow.kube.kinds import (
+    GUEST_SET,
+    NODE,
+    OFFER,
+    PLACEMENT,
+    POD,
+    PROVIDER,
+    PROVIDER_NODE,
+    QUOTE,
+    Resource,
+)
+from fallow.kube.view import Change, View
+
+FACTS = "facts"
+_HEAD = ("namespace", "name", "uid", "resourceVersion")
+
+log = structlog.get_logger(__name__)
+
+
+class ShrunkenView(View):
+    """A view that keeps of each object only its head and what `facts_of` makes of it."""
+
+    def __init__(self, resource: Resource, *, facts_of: Callable[[JSON], object], **more: Any) -> None:
+        super().__init__(resource, **more)
+        self._facts_of = facts_of
+
+    def apply(self, obj: JSON) -> bool:
+        """Take in an object as `View.apply` does, shrunken."""
+        return super().apply(self._shrunken(obj))
+
+    def forget(self, obj: JSON) -> bool:
+        """Take in a deletion as `View.forget` does."""
+        return super().forget(self._shrunken(obj))
+
+    def replace(self, listing: Listing, *, newest_before: int) -> None:
+        """Take in a list as `View.replace` does; its objects are shrunken by `apply`."""
+        super().replace(listing, newest_before=newest_before)
+
+    def _shrunken(self, obj: JSON) -> JSON:
+        if FACTS in obj:
+            return obj
+        metadata = obj["metadata"]
+        head = {
+            key: metadata[key] for key in ("namespace", "name", "uid", "resourceVersion") if key in metadata
+        }
+        return {"metadata": head, FACTS: self._facts_of(obj)}
+
+
+class MemberViews:
+    """The owner's cluster. `dirty` is set by whatever changes."""
+
+    def __init__(self, *, guest_namespace: str, dirty: asyncio.Event) -> None:
+        self.offering_stale = True
+        """Whether nodes, owner pods or the Offer changed since this was last made False."""
+        self.missing: dict[str, dict[int, Guest]] = {}
+        """Guests that went before their outcome was recorded: placement UID → index → last known."""
+        self.departed: set[str] = set()
+        """UIDs of guest pods that went since this was last emptied."""
+        self._guest_namespace = guest_namespace
+        self.guest_sets = View(GUEST_SET, dirty=dirty)
+        self.offers = View(OFFER, dirty=dirty, on_change=self._policy_changed)
+        self.nodes = ShrunkenView(NODE, facts_of=read_node, dirty=dirty, on_change=self._node_changed)
+        self.pods = ShrunkenView(POD, facts_of=self._pod_facts, dirty=dirty, on_change=self._pod_changed)
+
+    @property
+    def synced(self) -> bool:
+        """Whether absence means absence everywhere."""
+        return all(v.synced.is_set() for v in (self.guest_sets, self.offers, self.nodes, self.pods))
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Every node."""
+        return (each[FACTS] for each in self.nodes)
+
+    def guests(self) -> Iterator[Guest]:
+        """Every guest pod there is, finished ones included."""
+        return (each[FACTS] for each in self.pods if isinstance(each[FACTS], Guest))
+
+    def owner_pods(self) -> Iterator[OwnerPod]:
+        """Every foreign pod that holds something of a node."""
+        return (each[FACTS] for each in self.pods if isinstance(each[FACTS], OwnerPod))
+
+    def guest(self, name: str) -> Guest | None:
+        """Return a guest by its pod's name."""
+        found = self.pods.get(name, namespace=self._guest_namespace)
+        return found[FACTS] if found is not None and isinstance(found[FACTS], Guest) else None
+
+    def _pod_facts(self, pod: JSON) -> Guest | OwnerPod | None:
+        try:
+            if pod["metadata"].get("namespace") == self._guest_namespace and is_guest(pod):
+                return read_guest(pod)
+            return read_owner_pod(pod)
+        except QuantityError as error:  # the API server checks quantities; better blind to one than to all
+            log.warning("pod not understood", pod=pod["metadata"]["name"], error=str(error))
+            return None
+
+    def _pod_changed(self, change: Change, obj: JSON) -> None:
+        facts = obj[FACTS]
+        if not isinstance(facts, Guest):
+            self.offering_stale = True
+        elif change == "DELETED":
+            self.departed.add(facts.uid)
+            self.missing.setdefault(facts.placement_uid, {})[facts.index] = facts
+
+    def _node_changed(self, change: Change, obj: JSON) -> None:
+        self.offering_stale = True
+
+    def _policy_changed(self, change: Change, obj: JSON) -> None:
+        self.offering_stale = True
+
+
+class HubViews:
+    """The agent's own namespace on the hub, and its own Provider."""
+
+    def __init__(self, *, dirty: asyncio.Event) -> None:
+        self.placements = View(PLACEMENT, dirty=dirty)
+        self.quotes = View(QUOTE, dirty=dirty)
+        self.provider_nodes = View(PROVIDER_NODE, dirty=dirty)
+        self.providers = View(PROVIDER, dirty=dirty)
