@@ -7,12 +7,14 @@ one process (AF_UNIX pairs: every event loop has one) are none of its business.
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 
 class NetworkReached(BaseException):
@@ -44,3 +46,14 @@ def no_network() -> Iterator[None]:
     _guarding = True
     yield
     _guarding = False
+
+
+@pytest.fixture(autouse=True)
+def logging_kept() -> Iterator[None]:
+    """Put back what a test that configures logging changed: its stream is closed after it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
