@@ -56,7 +56,8 @@ class ApiServer:
         return self.request("GET", path, query=query)
 
     def post(self, path: str, body: Json) -> Json:
-        return self.request("POST", path, body=body)
+        """Create an object. A field that its kind does not know is an error, not a loss."""
+        return self.request("POST", path, query={"fieldValidation": "Strict"}, body=body)
 
     def delete(self, path: str, **query: str) -> Json:
         return self.request("DELETE", path, query=query)
@@ -67,7 +68,7 @@ class ApiServer:
 
     def apply(self, path: str, body: Json) -> Json:
         """Server-side apply: create or bring to `body`, as the field manager `rig`."""
-        query = {"fieldManager": "rig", "force": "true"}
+        query = {"fieldManager": "rig", "force": "true", "fieldValidation": "Strict"}
         return self.request("PATCH", path, query=query, body=body, content="application/apply-patch+yaml")
 
     def request(

@@ -46,6 +46,8 @@ class Rig:
     archive: Path | None = None
     fallow: dict[str, str] = field(default_factory=dict)
     """Names of Fallow's processes: hub, settler, agent-<member> → name in `processes`."""
+    metrics: dict[str, str] = field(default_factory=dict)
+    """host:port of /metrics and /healthz, by the same roles."""
     ready_seconds: float = 0.0
 
     def hub_client(self) -> ApiServer:
@@ -96,6 +98,7 @@ class Rig:
             "chain": self.chain and {**self.chain, "pids": self._pid("anvil")},
             "identities": {name: str(path) for name, path in self.identities.items()},
             "fallow": self._fallow_pids(),
+            "metrics": self.metrics,
             "archive": str(self.archive) if self.archive else None,
             "logs": str(self.state / "logs"),
             "programs": {name: str(path) for name, path in self.programs.items()},

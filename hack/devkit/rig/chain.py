@@ -1,0 +1,165 @@
+"""The chain of a rig: anvil, a test token, the escrow, a payer with money in it and registered payees."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+
+from devkit.errors import RigError
+from devkit.rig.keys import KeyFile, new_key, new_key_file
+from devkit.rig.manifests import ROOT
+from devkit.rig.planes import plain_environment
+from devkit.rig.ports import Ports
+from devkit.rig.record import Rig
+from devkit.rig.rpc import Rpc
+from devkit.toolchain import contracts_toolchain
+from fallow.receipts.messages import PayeeRegistration
+from fallow.receipts.typed_data import Domain, sign
+
+CHAIN_ID = 31337
+TOKEN_SYMBOL = "TUSD"
+TOKEN_DECIMALS = 6
+UNIT = 10**TOKEN_DECIMALS
+DEPOSIT = 1_000_000 * UNIT
+CAP = 100_000 * UNIT
+BLOCK_SECONDS = 1
+READY_SECONDS = 30.0
+_ARTIFACTS = ROOT / "operator/fallow/settler/artifacts"
+_CONFIG = "(address,bytes32,address,address,address,address,uint16,uint32,uint32,uint32)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """A chain that is set up."""
+
+    rpc: Rpc
+    hub_id: bytes
+    token: str
+    escrow: str
+    owner: LocalAccount
+    payer: LocalAccount
+    operator: KeyFile
+    payees: dict[str, LocalAccount]
+    """By provider."""
+
+    @property
+    def domain(self) -> Domain:
+        """What signatures for this escrow are made for."""
+        return Domain(chain_id=CHAIN_ID, escrow=self.escrow, hub_id=self.hub_id)
+
+    def record(self) -> dict[str, Any]:
+        """Return the chain's part of rig.json. The keys are worth nothing outside this rig."""
+        return {
+            "rpc": self.rpc.url,
+            "chain_id": CHAIN_ID,
+            "hub_id": "0x" + self.hub_id.hex(),
+            "token": self.token,
+            "escrow": self.escrow,
+            "payer": self.payer.address,
+            "payer_key": _hex(self.payer),
+            "owner": self.owner.address,
+            "owner_key": _hex(self.owner),
+            "operator": self.operator.account.address,
+            "operator_key": _hex(self.operator.account),
+            "payees": {
+                name: {"address": account.address, "key": _hex(account)}
+                for name, account in self.payees.items()
+            },
+        }
+
+
+def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
+    """Start anvil and set all up on it; the chain then makes a block every second.
+
+    Raises RigError when anvil does not come up or a transaction fails.
+    """
+    rpc = _start_anvil(rig, ports)
+    keys = rig.state / "keys"
+    owner, payer = new_key(), new_key()
+    operator = new_key_file(keys, "operator")
+    for account in (owner, payer, operator.account):
+        rpc.give(account.address, ether=1000)
+    token = rpc.deploy(owner, _bytecode("TestToken"))
+    escrow = rpc.deploy(
+        owner,
+        _bytecode("FallowEscrow"),
+        _CONFIG,
+        token,
+        hub_id,
+        owner.address,
+        operator.account.address,
+        owner.address,  # guardian
+        owner.address,  # fee collector
+        500,  # fee at most 5 %
+        3600,  # withdrawal notice, seconds
+        0,  # payees are paid from their registration on: nobody waits a day for a demonstration
+        3600,  # dispute window, seconds
+    )
+    rpc.send(owner, token, "mint(address,uint256)", payer.address, 2 * DEPOSIT)
+    rpc.send(payer, token, "approve(address,uint256)", escrow, DEPOSIT)
+    rpc.send(payer, escrow, "deposit(address,uint96)", payer.address, DEPOSIT)
+    rpc.send(payer, escrow, "bind(uint96,uint24)", CAP, 0)
+    chain = Chain(
+        rpc=rpc,
+        hub_id=hub_id,
+        token=token,
+        escrow=escrow,
+        owner=owner,
+        payer=payer,
+        operator=operator,
+        payees={name: new_key() for name in rig.members},
+    )
+    for payee in chain.payees.values():
+        _register(chain, payee)
+    rpc.call("evm_setAutomine", False)
+    rpc.call("evm_setIntervalMining", BLOCK_SECONDS)
+    return chain
+
+
+def _start_anvil(rig: Rig, ports: Ports) -> Rpc:
+    directory = rig.state / "chain"
+    directory.mkdir()
+    port = ports.hold()
+    command = [
+        str(contracts_toolchain().anvil),
+        "--host=127.0.0.1",
+        f"--port={port}",
+        f"--chain-id={CHAIN_ID}",
+        "--accounts=0",  # anvil's own have keys that everybody knows
+        f"--state={directory / 'state.json'}",
+    ]
+    ports.release(port)
+    rig.processes.start("anvil", command, environ=plain_environment())
+    rpc = Rpc(port)
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            rpc.chain_id()
+        except OSError:
+            rig.processes.check("anvil")
+            if time.monotonic() > deadline:
+                raise RigError(
+                    f"anvil does not answer; its log is {rig.processes.log_of('anvil')}."
+                ) from None
+            time.sleep(0.02)
+        else:
+            return rpc
+
+
+def _register(chain: Chain, payee: LocalAccount) -> None:
+    """Register a payee by its own signature, sent by somebody else."""
+    now = int(chain.rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    consent = PayeeRegistration(payee=payee.address, deadline=now + 3600)
+    signature = bytes.fromhex(sign(chain.domain, consent, key=payee).removeprefix("0x"))
+    arguments = (payee.address, consent.deadline, signature)
+    chain.rpc.send(chain.owner, chain.escrow, "registerPayee(address,uint64,bytes)", *arguments)
+
+
+def _bytecode(contract: str) -> str:
+    return str(json.loads((_ARTIFACTS / f"{contract}.json").read_text())["bytecode"])
+
+
+def _hex(account: LocalAccount) -> str:
+    return "0x" + bytes(account.key).hex()
