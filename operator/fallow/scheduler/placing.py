@@ -193,6 +193,9 @@ def _place_gang(job: Job, capacity: Capacity, limits: Limits) -> Answer:
     size = len(job.pending)
     for candidate in outlook.candidates:
         nodes = len(candidate.pool.nodes)
+        if candidate.provider.name in job.avoided_providers:
+            answer.obstacles[Obstacle.AVOIDED] += nodes
+            continue
         if not _may_use(candidate.provider.name, job, ()):
             answer.obstacles[Obstacle.MAX_PROVIDERS] += nodes
             continue
@@ -229,6 +232,9 @@ def _place_tasks(job: Job, capacity: Capacity, limits: Limits) -> Answer:
         if slots_wanted <= 0:
             break
         nodes = len(candidate.pool.nodes)
+        if candidate.provider.name in job.avoided_providers:
+            answer.obstacles[Obstacle.AVOIDED] += nodes
+            continue
         if not _may_use(candidate.provider.name, job, drafts):
             answer.obstacles[Obstacle.MAX_PROVIDERS] += nodes
             continue

@@ -38,6 +38,7 @@ class Obstacle(StrEnum):
     TOO_FEW_FREE = "have too little free now"
     GANG = "have room for single tasks but not, within their provider, for the whole gang"
     GUEST_LIMIT = "belong to providers whose limit of guests is reached"
+    AVOIDED = "belong to providers that could not start its tasks a moment ago"
     MAX_PROVIDERS = "belong to further providers than requirements.maxProviders lets the job use"
 
 
@@ -47,6 +48,7 @@ PASSING = frozenset(
         Obstacle.TOO_FEW_FREE,
         Obstacle.GANG,
         Obstacle.GUEST_LIMIT,
+        Obstacle.AVOIDED,
         Obstacle.MAX_PROVIDERS,
     }
 )

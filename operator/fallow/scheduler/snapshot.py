@@ -87,6 +87,8 @@ class Job:
     """Keys of the purses that must all carry it: the payer's, and those of the account's own limits."""
     providers_used: frozenset[str] = frozenset()
     """Providers it has used so far, for `max_providers`."""
+    avoided_providers: frozenset[str] = frozenset()
+    """Providers that could not start its tasks a moment ago."""
     budget_left: int | None = None
     """What `maxTotal` leaves after what was spent and reserved; None without a limit."""
     created: int = 0

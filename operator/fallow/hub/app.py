@@ -1,0 +1,224 @@
+"""`fallow hub`: take the lease, follow the API server, decide, write, until told to stop.
+
+The lease comes first and the lists second: what the leader before us wrote is then in them, and what it
+might still try is refused by its term. When the lease is lost this process writes nothing more and ends;
+whoever runs it starts it again, as a follower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+import uuid
+from contextlib import AsyncExitStack
+
+import structlog
+
+from fallow.errors import NotLeading
+from fallow.hub.carrying import Carrier
+from fallow.hub.cycle import Clock, Cycle
+from fallow.hub.placements import JSON
+from fallow.hub.staleness import SilenceLimits, Staleness
+from fallow.hub.view import HubView
+from fallow.kube.client import ApiServer
+from fallow.kube.kopf_host import run_with_kopf
+from fallow.kube.lease import Leadership
+from fallow.kube.watch import Reflector
+from fallow.kube.writers import Writers
+from fallow.resources.naming import PROVIDER_NAMESPACE_PREFIX
+from fallow.settings import HubSettings
+from fallow.telemetry import Telemetry, serve
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 1.0
+"""Silence is counted this often, and what was put off is looked at again."""
+DRAIN_SECONDS = 10.0
+
+
+def run(settings: HubSettings) -> None:
+    """Run the hub until SIGTERM or SIGINT, or until the lease is lost (raises NotLeading)."""
+    asyncio.run(main(settings))
+
+
+async def main(settings: HubSettings) -> None:
+    """Run the hub in the present event loop."""
+    telemetry = Telemetry("hub")
+    hub = Hub(settings, telemetry)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serve(telemetry, address=settings.metrics_address, unwell=hub.unwell))
+        api = await stack.enter_async_context(
+            await ApiServer.connect(settings.kubeconfig, name="hub", telemetry=telemetry)
+        )
+        await hub.lead_and_follow(api)
+
+
+class Hub:
+    """One process's life as leader."""
+
+    def __init__(self, settings: HubSettings, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        silence = settings.silence
+        self._staleness = Staleness(
+            SilenceLimits(
+                suspect_providers=silence.mass_silence_providers,
+                silent_seconds=silence.silent_seconds,
+                window_seconds=silence.mass_silence_window_seconds,
+                hold_seconds=silence.mass_silence_hold_seconds,
+            )
+        )
+        self._cycled_at: float | None = None
+
+    def unwell(self) -> str | None:
+        """Return what is wrong with this process, for /healthz."""
+        if self._cycled_at is not None and time.monotonic() - self._cycled_at > 60:
+            return "the cycle has not run for a minute"
+        return None
+
+    async def lead_and_follow(self, api: ApiServer) -> None:
+        """Wait for the lease, then decide until stopped. Raises NotLeading when the lease is lost."""
+        lease = self._settings.lease
+        leadership = Leadership(
+            api,
+            namespace=self._settings.system_namespace,
+            name=lease.name,
+            identity=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            duration_seconds=lease.duration_seconds,
+            renew_seconds=lease.renew_seconds,
+        )
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        if not await _acquired(leadership, stop):
+            return
+        # NB: made before Kopf, which at its end cancels every task that was started after it.
+        keeping = asyncio.create_task(leadership.keep(), name="lease")
+        try:
+            view = HubView(decimals=self._settings.payments.token_decimals, on_lease=self._heard)
+            await run_with_kopf(
+                api,
+                view.kopf_feeds,
+                lambda stop: self._decide(api, view, leadership, keeping, stop),
+                stop=stop,
+            )
+            if keeping.done():
+                raise NotLeading("the lease was lost; another process leads now")
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await leadership.release()
+
+    def _heard(self, lease: JSON) -> None:
+        """Take in an agent's heartbeat."""
+        meta, spec = lease["metadata"], lease.get("spec") or {}
+        provider = meta["namespace"].removeprefix(PROVIDER_NAMESPACE_PREFIX)
+        seconds = float(spec.get("leaseDurationSeconds") or 0)
+        self._staleness.heard(provider, meta["resourceVersion"], lease_seconds=seconds)
+
+    async def _decide(
+        self,
+        api: ApiServer,
+        view: HubView,
+        leadership: Leadership,
+        keeping: asyncio.Task[None],
+        stop: asyncio.Event,
+    ) -> None:
+        settings = self._settings
+        reflectors = [
+            Reflector(
+                api,
+                one,
+                page_size=settings.watch.page_size,
+                silence_seconds=settings.watch.silence_seconds,
+            )
+            for one in view.reflected
+        ]
+        following = [asyncio.create_task(one.run(), name=f"watch {one.view.resource}") for one in reflectors]
+        heartbeats = next(one for one in reflectors if one.view is view.leases)
+        # Our own lease is in that watch too: it speaks at least as often as we renew.
+        patience = settings.lease.renew_seconds * 2 + 2
+        try:
+            async with Writers(
+                in_flight=settings.writers.in_flight,
+                per_second=settings.writers.per_second,
+                burst=settings.writers.burst,
+                slow_answer_seconds=settings.writers.slow_answer_seconds,
+                may_write=leadership.may_write,
+                telemetry=self._telemetry,
+            ) as writers:
+                cycle = Cycle(
+                    view,
+                    Carrier(api, view, writers, monotonic=time.monotonic),
+                    self._staleness,
+                    settings,
+                    clock=Clock(monotonic=time.monotonic, unix=lambda: int(time.time())),
+                    term=lambda: leadership.term,
+                    watching=lambda: heartbeats.alive(within_seconds=patience),
+                )
+                await self._synced(view, stop)
+                await self._loop(cycle, view, keeping, stop)
+                await writers.drain(timeout_seconds=DRAIN_SECONDS)
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    async def _synced(self, view: HubView, stop: asyncio.Event) -> None:
+        """Wait until every kind was listed; nothing is decided before."""
+        while not view.synced() and not stop.is_set():
+            await _first_of(stop, view.dirty, seconds=0.1)
+            view.dirty.clear()
+        log.info(
+            "synced",
+            jobs=len(view.jobs),
+            providers=len(view.providers),
+            placements=len(view.placements),
+            claims=len(view.claims),
+        )
+
+    async def _loop(
+        self, cycle: Cycle, view: HubView, keeping: asyncio.Task[None], stop: asyncio.Event
+    ) -> None:
+        debounce = self._settings.cycle.debounce_seconds
+        while not stop.is_set() and not keeping.done():
+            view.dirty.clear()
+            started = time.monotonic()
+            try:
+                cycle.run()
+            except Exception:
+                # NB: a bug must not end the process: it would come back to the same objects and die again.
+                log.exception("the cycle failed")
+                await asyncio.sleep(TICK_SECONDS)
+            self._cycled_at = time.monotonic()
+            self._telemetry.cycle_seconds.observe(self._cycled_at - started)
+            await _first_of(stop, view.dirty, seconds=TICK_SECONDS)
+            if view.dirty.is_set() and debounce:
+                await asyncio.sleep(debounce)
+
+
+async def _acquired(leadership: Leadership, stop: asyncio.Event) -> bool:
+    """Wait for the lease; False when told to stop first."""
+    acquiring = asyncio.create_task(leadership.acquire(), name="acquire")
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    won = acquiring.done()
+    for task in (acquiring, stopping):
+        task.cancel()
+    results = await asyncio.gather(acquiring, stopping, return_exceptions=True)
+    if won and isinstance(results[0], BaseException):
+        raise results[0]
+    return won
+
+
+async def _first_of(*events: asyncio.Event, seconds: float) -> None:
+    """Wait until one of the events is set, or so long."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

@@ -1,0 +1,94 @@
+"""What a ComputeJob asks for, read once per generation, and where it stands now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fallow.errors import FallowError
+from fallow.hub.acceptance import Verdict, judge, request_of
+from fallow.hub.folding import Folded, Standing
+from fallow.hub.placements import JSON
+from fallow.resources.computejob import ComputeJobSpec
+from fallow.resources.money import parse_amount
+from fallow.scheduler.explain import Wait
+from fallow.scheduler.snapshot import Requirements, Shape
+
+NUMBERS_PER_RESERVATION = 64
+"""Placement numbers reserved with one status write; what a restart leaves unused is never used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A ComputeJob's spec, parsed and judged. Without `spec` the verdict is a refusal."""
+
+    generation: int
+    verdict: Verdict
+    spec: ComputeJobSpec | None = None
+    shape: Shape | None = None
+    max_total: int | None = None
+
+
+def read_wish(job: JSON, *, decimals: int) -> Wish:
+    """Parse and judge a ComputeJob object; never raises."""
+    generation = job["metadata"].get("generation") or 0
+    verdict = judge(job, decimals=decimals)
+    if not verdict.accepted:
+        return Wish(generation, verdict)
+    try:
+        spec = ComputeJobSpec.model_validate(job["spec"])
+        price, total = spec.budget.max_price_per_task_hour, spec.budget.max_total
+        pod = job["spec"]["template"]["spec"]
+        wanted = spec.requirements
+        shape = Shape(
+            request=request_of(pod),
+            requirements=Requirements(
+                products=wanted.accelerator_products,
+                min_accelerator_memory_mib=wanted.min_accelerator_memory_mib,
+                interconnect=wanted.interconnect or "",
+                isolation=wanted.isolation or "",
+                regions=wanted.regions,
+                providers=wanted.providers,
+                excluded_providers=wanted.exclude_providers,
+                node_labels=tuple(sorted(wanted.node_labels.items())),
+                max_providers=wanted.max_providers,
+            ),
+            images=tuple(sorted({container["image"] for container in pod["containers"]})),
+            max_price=None if price is None else parse_amount(price, decimals=decimals),
+        )
+        return Wish(
+            generation,
+            verdict,
+            spec,
+            shape,
+            None if total is None else parse_amount(total, decimals=decimals),
+        )
+    except (FallowError, ValueError) as error:
+        return Wish(generation, Verdict(False, "Invalid", f"The hub cannot read this job: {error}"))
+
+
+@dataclass(slots=True)
+class JobRecord:
+    """What this process keeps of one job between cycles; all of it can be derived again."""
+
+    wish: Wish
+    next_number: int
+    """Next placement number: starts at what was reserved, as all below it may have been used."""
+    folded: Folded = field(default_factory=Folded)
+    standing: Standing | None = None
+    account_problem: str = ""
+    wait: Wait | None = None
+    avoid: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Providers to keep off for a while: how often they could not start its tasks, and until when."""
+    last_words: str = ""
+    """What the last failed guest said."""
+    status_written_at: float = float("-inf")
+    """When its status was last decided on, in monotonic seconds."""
+
+    def avoided(self, now: float) -> frozenset[str]:
+        """Return the providers to keep off at the monotonic time `now`."""
+        return frozenset(name for name, (_, until) in self.avoid.items() if until > now)
+
+    def could_not_start(self, provider: str, now: float) -> None:
+        """Keep off a provider: 2, 4, 8 … at most 300 seconds."""
+        times = self.avoid.get(provider, (0, 0.0))[0] + 1
+        self.avoid[provider] = (times, now + min(300.0, 2.0**times))

@@ -1,0 +1,91 @@
+"""The objects that the hub creates, from a decision and what was true when it was made."""
+
+from __future__ import annotations
+
+from fallow.hub.jobs import JobRecord
+from fallow.hub.placements import JSON, Placed
+from fallow.resources.money import format_amount
+from fallow.resources.naming import (
+    LABEL_JOB_NAME,
+    LABEL_JOB_NAMESPACE,
+    LABEL_JOB_UID,
+    LABEL_PLACEMENT_UID,
+    LABEL_PROVIDER,
+    placement_name,
+    provider_namespace,
+)
+from fallow.scheduler.placing import Place
+from fallow.settings import PaymentsSettings
+
+
+def placement(
+    place: Place,
+    *,
+    job: JSON,
+    record: JobRecord,
+    number: int,
+    term: int,
+    account: JSON,
+    provider: JSON,
+    quote: JSON,
+    hub_id: str,
+    payments: PaymentsSettings,
+    paid_failure_seconds: int,
+) -> JSON:
+    """Return the Placement for a decision; `number` is its attempt number, `term` the leader's."""
+    assert record.wish.spec is not None
+    meta, spec = job["metadata"], record.wish.spec
+    return {
+        "metadata": {
+            "name": placement_name(meta["uid"], number),
+            "namespace": provider_namespace(place.provider),
+            "labels": labels_of(meta["uid"], name=meta["name"], namespace=meta["namespace"]),
+        },
+        "spec": {
+            "job": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
+            "attempt": number,
+            "term": term,
+            "template": job["spec"]["template"],
+            "assignments": [
+                {"node": one.node, "slots": one.slots, "tasks": str(one.tasks)} for one in place.assignments
+            ],
+            "gang": spec.gang,
+            "desired": "Run",
+            "results": spec.results,
+            "terms": {
+                "hubId": hub_id,
+                "chainId": payments.chain_id,
+                "escrow": payments.escrow,
+                "token": payments.token,
+                "tokenDecimals": payments.token_decimals,
+                "accountNamespace": account["metadata"]["namespace"],
+                "accountName": account["metadata"]["name"],
+                "account": account["spec"],
+                "provider": place.provider,
+                "ownerId": provider["spec"]["ownerId"],
+                "quote": quote["spec"],
+                "pricePerTaskHour": format_amount(
+                    place.price_per_task_hour, decimals=payments.token_decimals
+                ),
+                "billing": spec.billing,
+                "taskTimeoutSeconds": place.run_seconds,
+                "replicas": 1,
+                "backoffLimitPerTask": spec.backoff_limit_per_task,
+                "paidFailureSeconds": paid_failure_seconds,
+            },
+        },
+    }
+
+
+def claim_labels(placed: Placed) -> dict[str, str]:
+    """Return the labels of a placement's claim."""
+    return {
+        **labels_of(placed.job_uid, name=placed.job_name, namespace=placed.job_namespace),
+        LABEL_PLACEMENT_UID: placed.uid,
+        LABEL_PROVIDER: placed.provider,
+    }
+
+
+def labels_of(job_uid: str, *, name: str, namespace: str) -> dict[str, str]:
+    """Return the labels by which everything of a job is found."""
+    return {LABEL_JOB_UID: job_uid, LABEL_JOB_NAME: name, LABEL_JOB_NAMESPACE: namespace}

@@ -1,0 +1,235 @@
+"""What the hub knows: every kind it reads, in memory, and who is touched by a change.
+
+The kinds that people touch come through Kopf, those of volume through reflectors; answers to our own writes
+enter at once. On top of the plain views this keeps what the cycle asks for: placements by job (parsed once
+per version), claims by placement, what placements hold of nodes and guest limits, and the set of jobs and
+providers that something happened to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from fallow.hub.acceptance import request_of
+from fallow.hub.holdings import Holdings
+from fallow.hub.placements import JSON, Placed, read
+from fallow.kube import kinds
+from fallow.kube.view import Change, View
+from fallow.resources.money import parse_amount
+from fallow.resources.naming import PROVIDER_NAMESPACE_PREFIX
+
+log = structlog.get_logger(__name__)
+
+
+class HubView:
+    """All that the hub decides on. `dirty` is set by every change."""
+
+    def __init__(self, *, decimals: int, on_lease: Callable[[JSON], None]) -> None:
+        self.dirty = asyncio.Event()
+        self.jobs = View(kinds.COMPUTE_JOB, dirty=self.dirty, on_change=self._job_changed)
+        self.accounts = View(kinds.ACCOUNT, dirty=self.dirty, on_change=self._account_changed)
+        self.providers = View(kinds.PROVIDER, dirty=self.dirty, on_change=self._provider_changed)
+        self.placements = View(kinds.PLACEMENT, dirty=self.dirty, on_change=self._placement_changed)
+        self.claims = View(kinds.PAYMENT_CLAIM, dirty=self.dirty, on_change=self._claim_changed)
+        self.nodes = View(kinds.PROVIDER_NODE, dirty=self.dirty, on_change=self._node_changed)
+        self.quotes = View(kinds.QUOTE, dirty=self.dirty, on_change=self._supply_changed)
+        self.settlements = View(kinds.SETTLEMENT, dirty=self.dirty, on_change=self._settlement_changed)
+        # NB: heartbeats have an event of their own: hundreds a minute decide nothing.
+        self.leases = View(kinds.LEASE, on_change=self._lease_changed)
+
+        self.jobs_by_uid: dict[str, JSON] = {}
+        self.placed: dict[str, dict[str, Placed]] = {}
+        """By job UID and placement name: live placements, those whose create is under way included."""
+        self.claim_of: dict[str, JSON] = {}
+        """By placement UID."""
+        self.claims_of_job: dict[str, dict[str, JSON]] = {}
+        """By job UID and claim name."""
+        self._nodes_of: dict[str, dict[str, JSON]] = {}
+        self.holdings = Holdings()
+        self.earned: Counter[str] = Counter()
+        """Smallest units by payee (lower case), from confirmed Settlements."""
+        self.unregistered_payees: dict[str, int] = {}
+        """Claims that wait for their payee's registration, by provider namespace."""
+        self.touched_jobs: set[str] = set()
+        self.touched_providers: set[str] = set()
+        self._on_lease = on_lease
+        self._decimals = decimals
+        self._counted_settlements: set[str] = set()
+        self._requests: dict[str, tuple[tuple[str, int], ...]] = {}
+
+    @property
+    def kopf_feeds(self) -> tuple[View, ...]:
+        """The kinds that people touch."""
+        return (self.jobs, self.accounts, self.providers)
+
+    @property
+    def reflected(self) -> tuple[View, ...]:
+        """The kinds of volume."""
+        return (self.placements, self.claims, self.nodes, self.quotes, self.settlements, self.leases)
+
+    def synced(self) -> bool:
+        """Return whether every kind was listed: only then does absence mean absence."""
+        return all(view.synced.is_set() for view in (*self.kopf_feeds, *self.reflected))
+
+    def live(self, job_uid: str) -> Iterable[Placed]:
+        """Return a job's live placements in the order of their numbers."""
+        return sorted(self.placed.get(job_uid, {}).values(), key=lambda placed: placed.number)
+
+    def assume(self, obj: JSON) -> None:
+        """Take a placement whose create is under way for real, until `unassume` or its answer."""
+        self._put(self._read(obj))
+
+    def unassume(self, job_uid: str, name: str) -> None:
+        """Drop an assumed placement whose create was refused."""
+        placed = self.placed.get(job_uid, {}).get(name)
+        if placed is not None and placed.uid.startswith(ASSUMED):
+            self._remove(placed)
+
+    def touch_all(self) -> None:
+        """Look at every job and provider again."""
+        self.touched_jobs.update(self.jobs_by_uid)
+        self.touched_jobs.update(self.placed)
+        self.touched_providers.update(one["metadata"]["name"] for one in self.providers)
+
+    def request(self, job_uid: str, template: JSON) -> tuple[tuple[str, int], ...]:
+        """Return what one task of a job requests; worked out once per job, templates being immutable."""
+        known = self._requests.get(job_uid)
+        if known is None:
+            known = self._requests[job_uid] = request_of(template["spec"])
+        return known
+
+    # ---- what the plain views report -------------------------------------------------------------------
+
+    def _job_changed(self, change: Change, obj: JSON) -> None:
+        uid = obj["metadata"]["uid"]
+        self.touched_jobs.add(uid)
+        if change != "DELETED":
+            self.jobs_by_uid[uid] = obj
+        elif self.jobs_by_uid.pop(uid, None) is not None and uid not in self.placed:
+            self._requests.pop(uid, None)
+
+    def _account_changed(self, _change: Change, obj: JSON) -> None:
+        namespace = obj["metadata"]["namespace"]
+        self.touched_jobs.update(
+            uid for uid, job in self.jobs_by_uid.items() if job["metadata"]["namespace"] == namespace
+        )
+
+    def _provider_changed(self, _change: Change, obj: JSON) -> None:
+        self.touch_provider(obj["metadata"]["name"])
+
+    def touch_provider(self, name: str) -> None:
+        """Look at a provider and at all jobs that have something there again."""
+        self.touched_providers.add(name)
+        self.touched_jobs.update(
+            uid for uid, placed in self.placed.items() if any(one.provider == name for one in placed.values())
+        )
+
+    def nodes_of(self, provider: str) -> Iterable[JSON]:
+        """Return a provider's ProviderNodes."""
+        return self._nodes_of.get(provider, {}).values()
+
+    def _node_changed(self, change: Change, obj: JSON) -> None:
+        provider = obj["metadata"]["namespace"].removeprefix(PROVIDER_NAMESPACE_PREFIX)
+        nodes = self._nodes_of.setdefault(provider, {})
+        if change == "DELETED":
+            nodes.pop(obj["metadata"]["name"], None)
+        else:
+            nodes[obj["metadata"]["name"]] = obj
+        self.touched_providers.add(provider)
+
+    def _lease_changed(self, change: Change, obj: JSON) -> None:
+        namespace = obj["metadata"]["namespace"]
+        if obj["metadata"]["name"] != AGENT_LEASE or not namespace.startswith(PROVIDER_NAMESPACE_PREFIX):
+            return
+        if change != "DELETED":
+            self._on_lease(obj)
+        if change != "MODIFIED":
+            self.touched_providers.add(namespace.removeprefix(PROVIDER_NAMESPACE_PREFIX))
+            self.dirty.set()
+
+    def _supply_changed(self, _change: Change, obj: JSON) -> None:
+        self.touched_providers.add(obj["metadata"]["namespace"].removeprefix(PROVIDER_NAMESPACE_PREFIX))
+
+    def _placement_changed(self, change: Change, obj: JSON) -> None:
+        job_uid = obj["spec"]["job"]["uid"]
+        known = self.placed.get(job_uid, {}).get(obj["metadata"]["name"])
+        if change == "DELETED":
+            if known is not None and known.uid == obj["metadata"]["uid"]:
+                self._remove(known)
+                if job_uid not in self.jobs_by_uid and job_uid not in self.placed:
+                    self._requests.pop(job_uid, None)
+        else:
+            self._put(self._read(obj))
+        self.touched_jobs.add(job_uid)
+
+    def _claim_changed(self, change: Change, obj: JSON) -> None:
+        job_uid = obj["spec"]["job"]["uid"]
+        name = obj["metadata"]["name"]
+        of_job = self.claims_of_job.setdefault(job_uid, {})
+        before = of_job.get(name)
+        namespace = obj["metadata"]["namespace"]
+        waits = _waits_for_payee(obj) if change != "DELETED" else False
+        waited = _waits_for_payee(before) if before is not None else False
+        if waits != waited:
+            self.unregistered_payees[namespace] = (
+                self.unregistered_payees.get(namespace, 0) + int(waits) - int(waited)
+            )
+            self.touched_providers.add(namespace.removeprefix(PROVIDER_NAMESPACE_PREFIX))
+        if change == "DELETED":
+            of_job.pop(name, None)
+            self.claim_of.pop(obj["spec"]["placement"]["uid"], None)
+            if not of_job:
+                del self.claims_of_job[job_uid]
+        else:
+            of_job[name] = obj
+            self.claim_of[obj["spec"]["placement"]["uid"]] = obj
+        self.touched_jobs.add(job_uid)
+
+    def _settlement_changed(self, change: Change, obj: JSON) -> None:
+        # A Settlement's lines never change and it stays confirmed; it counts from its first sight as such.
+        name = obj["metadata"]["name"]
+        confirmed = change != "DELETED" and (obj.get("status") or {}).get("state") == "Confirmed"
+        if not confirmed or name in self._counted_settlements:
+            return
+        self._counted_settlements.add(name)
+        for line in obj["spec"]["lines"]:
+            self.earned[line["payee"].lower()] += parse_amount(line["amount"], decimals=self._decimals)
+        self.touched_providers.update(one["metadata"]["name"] for one in self.providers)
+
+    # ---- indexes ----------------------------------------------------------------------------------------
+
+    def _read(self, obj: JSON) -> Placed:
+        return read(obj, request=self.request(obj["spec"]["job"]["uid"], obj["spec"]["template"]))
+
+    def _put(self, placed: Placed) -> None:
+        of_job = self.placed.setdefault(placed.job_uid, {})
+        before = of_job.get(placed.name)
+        if before is not None:
+            self.holdings.remove(before)
+        of_job[placed.name] = placed
+        self.holdings.add(placed)
+        self.touched_providers.add(placed.provider)
+
+    def _remove(self, placed: Placed) -> None:
+        of_job = self.placed[placed.job_uid]
+        del of_job[placed.name]
+        if not of_job:
+            del self.placed[placed.job_uid]
+        self.holdings.remove(placed)
+        self.touched_providers.add(placed.provider)
+
+
+AGENT_LEASE = "agent"
+"""Name of an agent's heartbeat Lease in its provider's namespace."""
+ASSUMED = "assumed:"
+"""Start of the UID of a placement whose create has not been answered."""
+
+
+def _waits_for_payee(claim: JSON) -> bool:
+    conditions: list[dict[str, Any]] = (claim.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "PayeeUnregistered" and one["status"] == "True" for one in conditions)
