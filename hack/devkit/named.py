@@ -1,0 +1,65 @@
+"""Runs a module of a package by name and writes its figures: the command line of hack/bench and hack/soak."""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from devkit.errors import DevkitError
+
+
+def main(package: ModuleType, arguments: Sequence[str], *, program: str, all_without_name: bool) -> int:
+    """Run the named module's `run()`; return the exit status (2 for an unknown name).
+
+    Without a name it lists what there is, or runs all of it when `all_without_name`.
+    """
+    known = names_in(package)
+    parser = argparse.ArgumentParser(prog=program, description=(package.__doc__ or "").split("\n\n")[0])
+    parser.add_argument("name", nargs="?", help=f"which: {', '.join(known) or 'there is none yet'}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    given = parser.parse_args(arguments)
+    if given.name is not None and given.name not in known:
+        print(
+            f"{program}: there is no {given.name}. There is: {', '.join(known) or 'none yet'}.",
+            file=sys.stderr,
+        )
+        return 2
+    if given.name is None and not all_without_name:
+        for name in known:
+            print(f"{name}\t{_headline(package, name)}")
+        if not known:
+            print("There is none yet.")
+        return 0
+    try:
+        figures = {name: _module(package, name).run() for name in ([given.name] if given.name else known)}
+    except DevkitError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    text = json.dumps(figures[given.name] if given.name else figures, indent=2)
+    if given.json:
+        given.json.write_text(text + "\n")
+    print(text)
+    return 0
+
+
+def names_in(package: ModuleType) -> list[str]:
+    """Return the names of a package's modules as a command line spells them: with dashes."""
+    return sorted(
+        found.name.replace("_", "-")
+        for found in pkgutil.iter_modules(package.__path__)
+        if not found.name.startswith("_")
+    )
+
+
+def _module(package: ModuleType, name: str) -> ModuleType:
+    return importlib.import_module(f"{package.__name__}.{name.replace('-', '_')}")
+
+
+def _headline(package: ModuleType, name: str) -> str:
+    return (_module(package, name).__doc__ or "").strip().split("\n")[0]
