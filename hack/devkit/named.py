@@ -23,16 +23,15 @@ def main(package: ModuleType, arguments: Sequence[str], *, program: str, all_wit
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     given = parser.parse_args(arguments)
     if given.name is not None and given.name not in known:
-        print(
-            f"{program}: there is no {given.name}. There is: {', '.join(known) or 'none yet'}.",
-            file=sys.stderr,
-        )
+        there_is = ", ".join(known) or "none yet"
+        print(f"{program}: there is no {given.name}. There is: {there_is}.", file=sys.stderr)
         return 2
+    if not known:
+        print("There is none yet.")
+        return 0
     if given.name is None and not all_without_name:
         for name in known:
             print(f"{name}\t{_headline(package, name)}")
-        if not known:
-            print("There is none yet.")
         return 0
     try:
         figures = {name: _module(package, name).run() for name in ([given.name] if given.name else known)}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,33 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
     rpc.call("evm_setAutomine", False)
     rpc.call("evm_setIntervalMining", BLOCK_SECONDS)
     return chain
+
+
+def credits_and_debits(
+    rig: Rig, *, payees: Iterable[str], payers: Iterable[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Read back what each payee was credited and each payer debited, ever, in the token's smallest unit.
+
+    From the escrow alone: a credit is what is owed plus what was withdrawn, a debit what was deposited less
+    what is left and what was withdrawn. Addresses come back in lower case.
+    """
+    assert rig.chain is not None, "a rig in ledger mode has no chain to read"
+    rpc, escrow = Rpc(int(rig.chain["rpc"].rsplit(":", 1)[1])), rig.chain["escrow"]
+
+    def credited(payee: str) -> int:
+        owed, _ = rpc.read(escrow, "creditsOf(address)", "(uint256,uint256)", payee)
+        return int(owed) + rpc.sum_of_events(escrow, "CreditsWithdrawn(address,uint256)", first_topic=payee)
+
+    def debited(payer: str) -> int:
+        balance = rpc.read(escrow, "payerOf(address)", "(uint96,uint96,uint40,uint24)", payer)[0]
+        withdrawn = rpc.sum_of_events(escrow, "Withdrawn(address,uint256)", first_topic=payer)
+        deposited = rpc.sum_of_events(escrow, "Deposited(address,address,uint256)", first_topic=payer)
+        return deposited - withdrawn - int(balance)
+
+    return (
+        {payee.lower(): credited(payee) for payee in payees},
+        {payer.lower(): debited(payer) for payer in payers},
+    )
 
 
 def _start_anvil(rig: Rig, ports: Ports) -> Rpc:

@@ -12,6 +12,7 @@ from eth_abi.abi import decode, encode
 from eth_account.signers.local import LocalAccount
 from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
 
 from devkit.errors import RigError
 
@@ -59,6 +60,14 @@ class Rpc:
         parameters = encode([types], [arguments]) if types else b""
         receipt = self._transact(sender, None, bytes.fromhex(bytecode.removeprefix("0x")) + parameters)
         return to_checksum_address(receipt["contractAddress"])
+
+    def sum_of_events(self, to: str, signature: str, *, first_topic: str) -> int:
+        """Sum the one unindexed uint256 of all events such as `Withdrawn(address,uint256)` of an address."""
+        topics = ["0x" + keccak(text=signature).hex(), "0x" + first_topic.removeprefix("0x").rjust(64, "0")]
+        logs = self.call(
+            "eth_getLogs", {"address": to, "fromBlock": "0x0", "toBlock": "latest", "topics": topics}
+        )
+        return sum(int(log["data"], 16) for log in logs)
 
     def read(self, to: str, signature: str, returns: str, *arguments: Any) -> Any:
         """Call a view function; returns its one value of type `returns`."""
