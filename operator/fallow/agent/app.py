@@ -251,7 +251,7 @@ async def _background(stop: asyncio.Event, *coroutines: Coroutine[Any, Any, Neve
             log.error("a part of the agent ended; stopping", part=task.get_name())
             stop.set()
 
-    tasks = [asyncio.create_task(c, name=c.__qualname__) for c in coroutines]
+    tasks = [asyncio.create_task(c, name=getattr(c, "__qualname__", None)) for c in coroutines]
     for task in tasks:
         task.add_done_callback(ended)
     try:
