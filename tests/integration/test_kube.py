@@ -36,6 +36,7 @@ from fallow.kube.kinds import (
     LEASE,
     NAMESPACE,
     NODE,
+    PLACEMENT,
     SERVICE_ACCOUNT,
     Resource,
 )
@@ -427,6 +428,21 @@ async def test_run_with_kopf__program_fails__its_error_comes_out(api: ApiServer,
     view = View(CONFIG_MAP)
     with pytest.raises(NotFound, match="on purpose"):
         await asyncio.wait_for(run_with_kopf(api, [view], program, namespaces=[namespace]), 20)
+
+
+@pytest.mark.usefixtures("signals_kept")
+async def test_run_with_kopf__an_agents_rights__suffice_for_its_own_namespace(rig: Rig) -> None:
+    view = View(PLACEMENT)
+
+    async def program(stop: asyncio.Event) -> None:
+        assert view.synced.is_set()
+        # Kopf's part runs too: it would end by itself where a right is missing that it insists on.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 2)
+
+    kubeconfig = rig.members["aurora"].agent_hub_kubeconfig
+    async with await ApiServer.connect(kubeconfig, name="hub") as agent:
+        await asyncio.wait_for(run_with_kopf(agent, [view], program, namespaces=["provider-aurora"]), 20)
 
 
 # What the tests above stand on

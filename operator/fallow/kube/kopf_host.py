@@ -35,6 +35,8 @@ from fallow.kube.view import View
 log = structlog.get_logger(__name__)
 
 _KOPF_SECONDS = 2.0
+_TLS_SECONDS = 0.1
+"""How long Kopf's connections get to end TLS politely: it does not wait for them itself."""
 
 Program = Callable[[asyncio.Event], Awaitable[None]]
 """A program's own work. Returns soon after the event is set; returning early ends the process."""
@@ -95,6 +97,7 @@ async def run_with_kopf(
         await asyncio.wait({watching}, timeout=_KOPF_SECONDS)
         if not watching.done():
             await _cancelled(watching)
+        await asyncio.sleep(_TLS_SECONDS)
     for task in (working, watching):
         if not task.cancelled():
             task.result()
