@@ -18,7 +18,7 @@ from fallow.receipts.statements import unix_seconds
 from fallow.resources.base import MAX_TASKS_PER_PLACEMENT
 from fallow.resources.computejob import ComputeJobSpec
 from fallow.resources.money import parse_amount
-from fallow.resources.quantities import mebibytes
+from fallow.resources.quantities import mebibytes, parse_quantity
 from fallow.scheduler.snapshot import CPU, MEMORY, PODS, STORAGE
 
 MAX_FAULTS = 8
@@ -125,6 +125,7 @@ def _containers(pod: Mapping[str, Any]) -> Iterator[str]:
         path = f"spec.template.spec.containers[{at}]"
         resources = container.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+        yield from _quantities(path, requests=requests, limits=limits)
         yield from _accelerators(path, requests, limits)
         for mount in container.get("volumeMounts") or ():
             if isinstance(mount, Mapping) and mount.get("name") not in volumes:
@@ -132,10 +133,20 @@ def _containers(pod: Mapping[str, Any]) -> Iterator[str]:
         for entry in container.get("env") or ():
             if isinstance(entry, Mapping) and "value" in entry and "valueFrom" in entry:
                 yield f"{path}.env {entry.get('name')!r} has both value and valueFrom: keep one"
-    try:
-        request_of(pod)
-    except (QuantityError, ValueError) as error:
-        yield f"spec.template.spec.containers request a bad quantity: {error}"
+
+
+def _quantities(path: str, **amounts: Mapping[str, Any]) -> Iterator[str]:
+    for kind, given in amounts.items():
+        for name, value in given.items():
+            try:
+                quantity = parse_quantity(value)
+            except QuantityError as error:
+                yield f"{path}.resources.{kind}.{name}: {error}"
+                continue
+            if quantity < 0:
+                yield f"{path}.resources.{kind}.{name} must not be negative"
+            elif name not in _NATIVE and quantity.denominator != 1:
+                yield f"{path}.resources.{kind}.{name} must be a whole number"
 
 
 def _accelerators(path: str, requests: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[str]:

@@ -70,6 +70,8 @@ def status_of(
         "placementsReserved": max(reserved_numbers, before.get("placementsReserved") or 0),
     }
     if not accepted or standing is None or wish.spec is None:
+        tasks = job["spec"].get("tasks")
+        status["counts"] = _counts(pending=tasks if isinstance(tasks, int) else 0)
         status["message"] = verdict_message
         status["conditions"] = merged(conditions, changes, now=outside.now)
         return status
@@ -86,13 +88,13 @@ def status_of(
     status |= {
         "conditions": merged(conditions, changes, now=outside.now),
         "message": _message(job, record, standing, outside, settled=settled),
-        "counts": {
-            "pending": len(standing.pending),
-            "placed": len(standing.held) - standing.running,
-            "running": standing.running,
-            "succeeded": len(standing.succeeded),
-            "failed": len(standing.failed),
-        },
+        "counts": _counts(
+            pending=len(standing.pending),
+            placed=len(standing.held) - standing.running,
+            running=standing.running,
+            succeeded=len(standing.succeeded),
+            failed=len(standing.failed),
+        ),
         "succeededTasks": str(standing.succeeded),
         "failedTasks": str(standing.failed),
         "failuresByCount": write_failures(standing.failures),
@@ -109,6 +111,16 @@ def status_of(
     if standing.complete and "completionTime" not in status:
         status["completionTime"] = rfc3339(outside.now)
     return status
+
+
+def _counts(*, pending: int, placed: int = 0, running: int = 0, succeeded: int = 0, failed: int = 0) -> JSON:
+    return {
+        "pending": pending,
+        "placed": placed,
+        "running": running,
+        "succeeded": succeeded,
+        "failed": failed,
+    }
 
 
 def _progress(record: JobRecord, standing: Standing, outside: Outside, *, suspended: bool) -> list[JSON]:
