@@ -47,12 +47,17 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
         uint24 minInterval;
     }
 
-    /// @dev Settling touches the first slot; the second only when the window has changed since.
-    /// `current` was credited in `window`, `resting` in the one before, `matured` earlier.
+    /// @dev One slot, touched by every credit: what was credited in `window`. `activeFrom` 0 means
+    /// never registered.
     struct Payee {
         uint96 current;
         uint32 window;
         uint40 activeFrom;
+    }
+
+    /// @dev Touched only when the window has changed since: `resting` was credited in the window before
+    /// the payee's `window`, `matured` earlier.
+    struct Aged {
         uint128 resting;
         uint128 matured;
     }
@@ -77,7 +82,8 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
         bool paused;
     }
 
-    uint256 private constant LINE_BYTES = 52;
+    uint256 private constant GROUP_BYTES = 22;
+    uint256 private constant LINE_BYTES = 32;
     uint256 private constant BASIS_POINTS = 10_000;
 
     /// @notice How long a matured notice can be executed before it expires, in seconds.
@@ -116,6 +122,7 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
     Head private _head;
     mapping(address payer => Payer) private _payers;
     mapping(address payee => Payee) private _payees;
+    mapping(address payee => Aged) private _aged;
     mapping(address payer => Notice) private _notices;
     mapping(address payer => BindingNotice) private _bindingNotices;
 
@@ -141,7 +148,7 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
     error EpochOutOfOrder(uint64 given, uint64 expected);
     error PreviousCommitmentMismatch(bytes32 given, bytes32 expected);
     error MalformedLines(uint256 length);
-    error LinesNotAscending(uint256 index);
+    error LinesNotAscending(uint256 offset);
     error ZeroAmount();
     error PayerNotBound(address payer);
     error CapExceeded(address payer, uint256 debit, uint256 cap);
@@ -185,7 +192,8 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
     /// @notice Settles one epoch: debits and credits are what the lines say, in full or not at all.
     /// @param epoch The last epoch + 1.
     /// @param previousCommitment The commitment of the last epoch.
-    /// @param lines payer (20 bytes), payee (20), amount (12), packed; strictly ascending by (payer, payee).
+    /// @param lines Packed groups: payer (20 bytes), number of lines (2), then per line payee (20) and amount
+    /// (12). Payers ascend strictly, and so do the payees of each: there is one line per pair.
     /// @param claimsRoot Root over the claims that the epoch settles.
     /// @param allocationsRoot Root over what each claim adds to which line.
     /// @param bundleHash Name of the archived bundle with all of it.
@@ -223,37 +231,60 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
         emit Settled(epoch, commitment, bundleHash, total);
     }
 
-    /// @dev Lines of one payer are neighbours, so each payer is debited once, after its last line.
+    /// @dev Walks the groups. A payer is debited once, after the payees of its group are credited.
     function _debitAndCredit(bytes calldata lines) private returns (uint256 total) {
         uint256 length = lines.length;
-        if (length == 0 || length % LINE_BYTES != 0) revert MalformedLines(length);
         uint32 window = _currentWindow();
-        address payer;
-        address payee;
-        uint256 debit;
-        uint256 fee;
-        for (uint256 offset = 0; offset < length; offset += LINE_BYTES) {
-            address nextPayer = address(bytes20(lines[offset:offset + 20]));
-            address nextPayee = address(bytes20(lines[offset + 20:offset + 40]));
-            uint96 amount = uint96(bytes12(lines[offset + 40:offset + LINE_BYTES]));
-            if (amount == 0) revert ZeroAmount();
-            if (nextPayer == payer) {
-                if (nextPayee <= payee) revert LinesNotAscending(offset / LINE_BYTES);
-            } else {
-                if (nextPayer < payer) revert LinesNotAscending(offset / LINE_BYTES);
-                if (offset != 0) _debit(payer, debit, fee);
-                total += debit;
-                payer = nextPayer;
-                debit = 0;
-                fee = 0;
-            }
-            payee = nextPayee;
-            debit += amount;
-            if (payee == feeCollector) fee += amount;
-            _credit(payee, amount, window);
+        address previous;
+        uint256 offset;
+        if (length == 0) revert MalformedLines(length);
+        while (offset < length) {
+            if (offset + GROUP_BYTES > length) revert MalformedLines(length);
+            uint256 head = _wordAt(lines, offset);
+            // Each cast below cuts the one field out of the word.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            address payer = address(uint160(head >> 96));
+            // forge-lint: disable-next-line(unsafe-typecast)
+            uint256 end = offset + GROUP_BYTES + uint16(head >> 80) * LINE_BYTES;
+            if (payer <= previous) revert LinesNotAscending(offset);
+            if (end > length || end == offset + GROUP_BYTES) revert MalformedLines(length);
+            (uint256 debit, uint256 fee) = _creditGroup(lines, offset + GROUP_BYTES, end, window);
+            _debit(payer, debit, fee);
+            total += debit;
+            previous = payer;
+            offset = end;
         }
-        _debit(payer, debit, fee);
-        total += debit;
+    }
+
+    /// @dev The lines of one payer, from `offset` to `end`.
+    function _creditGroup(bytes calldata lines, uint256 offset, uint256 end, uint32 window)
+        private
+        returns (uint256 debit, uint256 fee)
+    {
+        address previous;
+        // Neither sum can overflow: fewer than 2**16 lines of less than 2**96 each.
+        unchecked {
+            for (; offset < end; offset += LINE_BYTES) {
+                uint256 line = _wordAt(lines, offset);
+                // The word's upper 20 bytes.
+                // forge-lint: disable-next-line(unsafe-typecast)
+                address payee = address(uint160(line >> 96));
+                uint256 amount = line & type(uint96).max;
+                if (payee <= previous) revert LinesNotAscending(offset);
+                if (amount == 0) revert ZeroAmount();
+                _credit(payee, amount, window);
+                debit += amount;
+                if (payee == feeCollector) fee += amount;
+                previous = payee;
+            }
+        }
+    }
+
+    /// @dev The 32 bytes at `offset`; beyond the end of calldata they are zeros, so callers check lengths.
+    function _wordAt(bytes calldata data, uint256 offset) private pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := calldataload(add(data.offset, offset))
+        }
     }
 
     function _debit(address account, uint256 debit, uint256 fee) private {
@@ -269,25 +300,25 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
         _payers[account] = payer;
     }
 
-    function _credit(address account, uint96 amount, uint32 window) private {
-        Payee storage payee = _payees[account];
-        uint40 activeFrom = payee.activeFrom;
-        if (activeFrom == 0 || block.timestamp < activeFrom) revert PayeeNotActive(account);
-        if (payee.window != window) _rotate(payee, window);
-        payee.current += amount;
+    function _credit(address account, uint256 amount, uint32 window) private {
+        Payee memory payee = _payees[account];
+        if (payee.activeFrom == 0 || block.timestamp < payee.activeFrom) revert PayeeNotActive(account);
+        if (payee.window != window) _rotate(account, payee, window);
+        payee.current = (payee.current + amount).toUint96();
+        _payees[account] = payee;
     }
 
-    /// @dev Ages a payee's credits to `window`: what is two windows old has matured.
-    function _rotate(Payee storage payee, uint32 window) private {
-        uint128 aged = payee.resting;
-        uint128 recent = payee.current;
+    /// @dev Ages a payee's credits to `window`: what is two windows old has matured. The caller stores
+    /// `payee`.
+    function _rotate(address account, Payee memory payee, uint32 window) private {
+        Aged storage aged = _aged[account];
         if (window - payee.window == 1) {
-            payee.resting = recent;
+            aged.matured += aged.resting;
+            aged.resting = payee.current;
         } else {
-            payee.resting = 0;
-            aged += recent;
+            aged.matured += aged.resting + payee.current;
+            aged.resting = 0;
         }
-        payee.matured += aged;
         payee.current = 0;
         payee.window = window;
     }
@@ -410,12 +441,16 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
 
     /// @notice Pays all matured credits of the caller to the caller.
     function withdrawCredits() external nonReentrant {
-        Payee storage payee = _payees[msg.sender];
+        Payee memory payee = _payees[msg.sender];
         uint32 window = _currentWindow();
-        if (payee.window != window) _rotate(payee, window);
-        uint128 amount = payee.matured;
+        if (payee.window != window) {
+            _rotate(msg.sender, payee, window);
+            _payees[msg.sender] = payee;
+        }
+        Aged storage aged = _aged[msg.sender];
+        uint128 amount = aged.matured;
         if (amount == 0) revert NothingToWithdraw(msg.sender);
-        payee.matured = 0;
+        aged.matured = 0;
         liabilities -= amount;
         emit CreditsWithdrawn(msg.sender, amount);
         token.safeTransfer(msg.sender, amount);
@@ -494,10 +529,11 @@ contract FallowEscrow is Ownable2Step, ReentrancyGuardTransient {
     /// @notice What a payee is owed, and the part of it that it could withdraw now.
     function creditsOf(address account) external view returns (uint256 owed, uint256 withdrawable) {
         Payee memory payee = _payees[account];
+        Aged memory aged = _aged[account];
         uint256 age = _currentWindow() - payee.window;
-        owed = uint256(payee.current) + payee.resting + payee.matured;
-        withdrawable = payee.matured;
-        if (age >= 1) withdrawable += payee.resting;
+        owed = uint256(payee.current) + aged.resting + aged.matured;
+        withdrawable = aged.matured;
+        if (age >= 1) withdrawable += aged.resting;
         if (age >= 2) withdrawable += payee.current;
     }
 

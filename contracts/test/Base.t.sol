@@ -160,14 +160,14 @@ abstract contract Base {
     }
 
     function _line(address payer, address payee, uint96 amount) internal pure returns (bytes memory) {
-        return abi.encodePacked(payer, payee, amount);
+        return abi.encodePacked(payer, uint16(1), payee, amount);
     }
 
-    /// @dev The two lines of one payer, in ascending order of payees.
+    /// @dev A group of two lines, in ascending order of payees.
     function _twoLines(address payer, uint96 first, uint96 second) internal view returns (bytes memory) {
         (address low, address high) = payees[0] < payees[1] ? (payees[0], payees[1]) : (payees[1], payees[0]);
         (uint96 a, uint96 b) = payees[0] < payees[1] ? (first, second) : (second, first);
-        return bytes.concat(_line(payer, low, a), _line(payer, high, b));
+        return abi.encodePacked(payer, uint16(2), low, a, high, b);
     }
 
     function _balance(address payer) internal view returns (uint256) {

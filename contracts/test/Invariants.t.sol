@@ -50,13 +50,9 @@ contract Actors {
     /// @dev The operator, honest or malicious: now and then a stranger as payee, or lines out of order.
     function settle(uint256 seed, uint96[4] calldata amounts) external {
         uint256 malice = (seed >> 8) % 16;
-        bytes memory lines;
-        for (uint256 i = 0; i < 4; i++) {
-            if ((seed >> i) % 2 == 0) continue;
-            address payee = malice == 0 ? address(uint160(seed)) : payees[i % 2];
-            bytes memory line = abi.encodePacked(payers[i / 2], payee, _bounded(amounts[i]));
-            lines = malice == 1 ? bytes.concat(line, lines) : bytes.concat(lines, line);
-        }
+        bytes memory lines = _group(0, seed, malice, amounts);
+        bytes memory second = _group(2, seed, malice, amounts);
+        lines = malice == 1 ? bytes.concat(second, lines) : bytes.concat(lines, second);
         uint64 last = escrow.lastEpoch();
         bytes32 previous = escrow.commitments(last);
         vm.prank(operator);
@@ -72,6 +68,22 @@ contract Actors {
             _checkBound(payers[0], sums[0]);
             _checkBound(payers[1], sums[1]);
         } catch {}
+    }
+
+    /// @dev Lines `first` and `first + 1` as the group of one payer; empty when the seed has neither.
+    function _group(uint256 first, uint256 seed, uint256 malice, uint96[4] calldata amounts)
+        private
+        view
+        returns (bytes memory lines)
+    {
+        uint16 count;
+        for (uint256 i = first; i < first + 2; i++) {
+            if ((seed >> i) % 2 == 0) continue;
+            address payee = malice == 0 ? address(uint160(seed)) : payees[i % 2];
+            lines = bytes.concat(lines, abi.encodePacked(payee, _bounded(amounts[i])));
+            count++;
+        }
+        if (count != 0) lines = bytes.concat(abi.encodePacked(payers[first / 2], count), lines);
     }
 
     function _checkBound(address payer, uint256 debit) private {

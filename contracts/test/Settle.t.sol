@@ -53,24 +53,37 @@ contract SettleTest is Base {
     }
 
     function test_settle__malformed_lines__is_refused() public {
-        _expectSettleRevert("", abi.encodeWithSelector(FallowEscrow.MalformedLines.selector, 0));
-        _expectSettleRevert(
-            bytes.concat(_line(payers[0], payees[0], 1), hex"00"),
-            abi.encodeWithSelector(FallowEscrow.MalformedLines.selector, 53)
-        );
+        bytes memory line = _line(payers[0], payees[0], 1);
+        _expectMalformed("");
+        _expectMalformed(bytes.concat(line, hex"00"));
+        _expectMalformed(abi.encodePacked(payers[0], uint16(0)));
+        _expectMalformed(abi.encodePacked(payers[0], uint16(2), payees[0], uint96(1)));
+        _expectMalformed(abi.encodePacked(payers[0], uint16(1), payees[0]));
         _expectSettleRevert(
             _line(payers[0], payees[0], 0), abi.encodeWithSelector(FallowEscrow.ZeroAmount.selector)
         );
     }
 
+    function _expectMalformed(bytes memory lines) private {
+        _expectSettleRevert(lines, abi.encodeWithSelector(FallowEscrow.MalformedLines.selector, lines.length));
+    }
+
     function test_settle__line_twice_or_out_of_order__is_refused() public {
         bytes memory line = _line(payers[0], payees[0], 1);
         _expectSettleRevert(
-            bytes.concat(line, line), abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 1)
+            bytes.concat(line, line), abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 54)
         );
         _expectSettleRevert(
             bytes.concat(_line(payers[1], payees[0], 1), line),
-            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 1)
+            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 54)
+        );
+        _expectSettleRevert(
+            abi.encodePacked(payers[0], uint16(2), payees[0], uint96(1), payees[0], uint96(1)),
+            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 54)
+        );
+        _expectSettleRevert(
+            _line(address(0), payees[0], 1),
+            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 0)
         );
     }
 
@@ -122,9 +135,13 @@ contract SettleTest is Base {
 
     function test_settle__fee_above_the_maximum__is_refused() public {
         (address low, address high) = collector < payees[0] ? (collector, payees[0]) : (payees[0], collector);
-        bytes memory fair = bytes.concat(
-            _line(payers[0], low, low == collector ? 5 : 95),
-            _line(payers[0], high, high == collector ? 5 : 95)
+        bytes memory fair = abi.encodePacked(
+            payers[0],
+            uint16(2),
+            low,
+            uint96(low == collector ? 5 : 95),
+            high,
+            uint96(high == collector ? 5 : 95)
         );
         _expectSettleRevert(
             _line(payers[0], collector, 5),

@@ -13,6 +13,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby, pairwise
 
 from fallow.receipts import merkle
 from fallow.receipts.messages import Settlement
@@ -41,7 +42,9 @@ ALLOCATION_TYPE = (
 _CLAIM_TYPEHASH = keccak(CLAIM_TYPE.encode())
 _ALLOCATION_TYPEHASH = keccak(ALLOCATION_TYPE.encode())
 
-LINE_BYTES = 52
+GROUP_BYTES = 22
+LINE_BYTES = 32
+MAX_LINES_PER_PAYER = 2**16 - 1
 MAX_LINE_AMOUNT = 2**96 - 1
 MIN_SALT_KEY_BYTES = 32
 
@@ -74,12 +77,6 @@ class Line:
     payee: str
     amount: int
 
-    def packed(self) -> bytes:
-        """Return payer (20 bytes), payee (20), amount (12, big-endian)."""
-        if not 0 < self.amount <= MAX_LINE_AMOUNT:
-            raise ValueError(f"a line of {self.amount} units: it has to be 1 to 2**96-1")
-        return address_bytes(self.payer) + address_bytes(self.payee) + self.amount.to_bytes(12, "big")
-
 
 def claim_id(hub_id: bytes, placement_uid: str, sequence: int) -> bytes:
     """Return keccak(abi.encode(bytes32 hub id, bytes16 placement UID, uint64 sequence)): never used twice."""
@@ -100,29 +97,55 @@ def lines_of(claims: Sequence[Claim]) -> tuple[Line, ...]:
         pair = address_bytes(claim.payer), address_bytes(claim.payee)
         sums[pair] = sums.get(pair, 0) + claim.amount
     return tuple(
-        Line(checksummed("0x" + payer.hex()), checksummed("0x" + payee.hex()), amount)
-        for (payer, payee), amount in sorted(sums.items())
+        Line(_address(payer), _address(payee), amount) for (payer, payee), amount in sorted(sums.items())
     )
 
 
 def pack_lines(lines: Sequence[Line]) -> bytes:
-    """Return the lines as the escrow takes them: 52 bytes each, no separators."""
-    return b"".join(line.packed() for line in lines)
+    """Return the lines as the escrow takes them, grouped by payer.
+
+    Per payer its 20 bytes and the number of its lines (2 bytes); per line the payee (20 bytes) and
+    the amount (12). A payer's address is thereby paid for once, and a line is one word. ValueError
+    unless the lines ascend strictly and each amount is 1 to 2**96-1.
+    """
+    keys = [(address_bytes(line.payer), address_bytes(line.payee)) for line in lines]
+    if any(one >= other for one, other in pairwise(keys)):
+        raise ValueError("lines ascend strictly by payer, then payee")
+    packed = b""
+    for payer, group in groupby(zip(keys, lines, strict=True), key=lambda pair: pair[0][0]):
+        entries = [payee + _amount_bytes(line.amount) for (_, payee), line in group]
+        if len(entries) > MAX_LINES_PER_PAYER:
+            raise ValueError("a payer has at most 65535 lines in an epoch")
+        packed += payer + len(entries).to_bytes(2, "big") + b"".join(entries)
+    return packed
 
 
 def unpack_lines(packed: bytes) -> tuple[Line, ...]:
-    """Return the inverse of `pack_lines`. ValueError unless the length is a multiple of 52."""
-    if len(packed) % LINE_BYTES:
-        raise ValueError(f"{len(packed)} bytes are no whole number of lines")
-    starts = range(0, len(packed), LINE_BYTES)
-    return tuple(
-        Line(
-            checksummed("0x" + packed[at : at + 20].hex()),
-            checksummed("0x" + packed[at + 20 : at + 40].hex()),
-            int.from_bytes(packed[at + 40 : at + 52], "big"),
-        )
-        for at in starts
-    )
+    """Return the inverse of `pack_lines`. ValueError unless `packed` is exactly what it makes."""
+    lines: list[Line] = []
+    offset = 0
+    while offset < len(packed):
+        payer, count = packed[offset : offset + 20], int.from_bytes(packed[offset + 20 : offset + 22], "big")
+        offset += GROUP_BYTES
+        if offset + count * LINE_BYTES > len(packed):
+            break
+        for _ in range(count):
+            payee, amount = packed[offset : offset + 20], packed[offset + 20 : offset + LINE_BYTES]
+            lines.append(Line(_address(payer), _address(payee), int.from_bytes(amount, "big")))
+            offset += LINE_BYTES
+    if pack_lines(lines) != packed:
+        raise ValueError("these bytes are no packed lines")
+    return tuple(lines)
+
+
+def _amount_bytes(amount: int) -> bytes:
+    if not 0 < amount <= MAX_LINE_AMOUNT:
+        raise ValueError(f"a line of {amount} units: it has to be 1 to 2**96-1")
+    return amount.to_bytes(12, "big")
+
+
+def _address(raw: bytes) -> str:
+    return checksummed("0x" + raw.ljust(20, b"\0").hex())
 
 
 def genesis_commitment(domain: Domain) -> bytes:

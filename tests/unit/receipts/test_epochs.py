@@ -68,10 +68,24 @@ def test_epoch__a_claim_of_nothing__is_refused() -> None:
         _again(epoch, claims=[replace(epoch.claims[0], amount=0)])
 
 
-@given(st.lists(st.tuples(ADDRESSES, ADDRESSES, st.integers(1, 2**96 - 1)), max_size=30))
-def test_lines__packed_and_unpacked__are_the_same(rows: list[tuple[str, str, int]]) -> None:
+@given(st.dictionaries(st.tuples(ADDRESSES, ADDRESSES), st.integers(1, 2**96 - 1), max_size=30))
+def test_lines__packed_and_unpacked__are_the_same(amounts: dict[tuple[str, str], int]) -> None:
+    rows = [(*pair, amount) for pair, amount in sorted(amounts.items())]
     lines = unpack_lines(pack_lines([Line(*row) for row in rows]))
     assert [(line.payer.lower(), line.payee.lower(), line.amount) for line in lines] == rows
+
+
+@given(st.binary(min_size=1, max_size=120))
+def test_unpack__bytes_that_nobody_packed__are_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match=r"lines|line"):
+        unpack_lines(packed)
+
+
+@pytest.mark.parametrize("order", [(0, 0), (1, 0)])
+def test_pack__lines_that_do_not_ascend__is_refused(order: tuple[int, int]) -> None:
+    lines = [Line("0x" + "11" * 20, f"0x{n:040x}", 1) for n in (1, 2)]
+    with pytest.raises(ValueError, match="ascend"):
+        pack_lines([lines[n] for n in order])
 
 
 def test_lines__spelled_with_and_without_checksum__are_one() -> None:
@@ -83,7 +97,7 @@ def test_lines__spelled_with_and_without_checksum__are_one() -> None:
 @pytest.mark.parametrize("amount", [0, -1, 2**96])
 def test_line__amount_out_of_bounds__is_refused(amount: int) -> None:
     with pytest.raises(ValueError, match="units"):
-        Line("0x" + "11" * 20, "0x" + "22" * 20, amount).packed()
+        pack_lines([Line("0x" + "11" * 20, "0x" + "22" * 20, amount)])
 
 
 def test_salt__short_key__is_refused() -> None:
