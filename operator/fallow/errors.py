@@ -29,7 +29,7 @@
                                     reason, message and retry_after_seconds
 
 Whether to repeat is a class (`except Retryable`), never a regular expression on a message. What
-a server says is turned into these once, at the edge: `fallow.kube.client.error_from_answer`.
+a server says is turned into these once, at the edge: `fallow.kube.answers`.
 """
 
 # The names are the field's (NotFound, Conflict, …), as httpx and grpc have them.

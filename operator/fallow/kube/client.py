@@ -1,8 +1,8 @@
 """One API server, asked with raw JSON.
 
 Objects are plain dictionaries decoded by msgspec (a hundred times cheaper than client models).
-Every request has a time-out. What a server says becomes one of `fallow.errors` here and nowhere
-else. Nothing is repeated behind the caller's back, but for two cases in which the request cannot
+Every request has a time-out. What a server says becomes one of `fallow.errors` (see `answers`).
+Nothing is repeated behind the caller's back, but for two cases in which the request cannot
 have been served: a kept-alive connection that the server had closed (aiohttp's own rule for
 idempotent methods), and a 401 whose token has been renewed since.
 """
@@ -21,25 +21,14 @@ import aiohttp
 import msgspec
 
 from fallow import __version__
-from fallow.errors import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    CredentialsRejected,
-    Forbidden,
-    Gone,
-    Invalid,
-    NotFound,
-    Timeout,
-    TooManyRequests,
-    Unavailable,
-)
+from fallow.errors import Gone
+from fallow.kube.answers import JSON, error_from_answer, no_answer
 from fallow.kube.config import Connection
 from fallow.kube.kinds import Resource
+from fallow.kube.stream import WatchEvent, events_of, hang_up
 from fallow.telemetry import Telemetry
 
-JSON = dict[str, Any]
-"""An object as the API server has it."""
+__all__ = ["JSON", "ApiServer", "Listing", "WatchEvent"]
 
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
@@ -51,14 +40,6 @@ class Listing:
 
     items: list[JSON]
     resource_version: str
-
-
-class WatchEvent(msgspec.Struct, frozen=True):
-    """One line of a watch."""
-
-    type: str
-    """ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
-    object: JSON
 
 
 class ApiServer:
@@ -250,9 +231,9 @@ class ApiServer:
         try:
             if response.status != 200:
                 raise error_from_answer(response.status, await response.read(), response.headers, what)
-            yield _events(response, what)
+            yield events_of(response, what)
         finally:
-            _hang_up(response)
+            hang_up(response)
 
     async def raw(self, path: str) -> bytes:
         """Return what a GET of any path answers, such as "/readyz"."""
@@ -284,7 +265,7 @@ class ApiServer:
             async with response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _no_answer(error, what) from error
+            raise no_answer(error, what) from error
         if response.status >= 400:
             raise error_from_answer(response.status, answer, response.headers, what)
         return cast(JSON, msgspec.json.decode(answer))
@@ -330,7 +311,7 @@ class ApiServer:
                         continue
                 return response
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _no_answer(error, f"{verb} {resource.kind}") from error
+            raise no_answer(error, f"{verb} {resource.kind}") from error
         finally:
             if self.telemetry is not None:
                 kind = resource.kind
@@ -339,89 +320,6 @@ class ApiServer:
                 self.telemetry.api_seconds.labels(self.name, verb, kind).observe(seconds)
 
 
-def _hang_up(response: aiohttp.ClientResponse) -> None:
-    """Drop a stream's connection at once: a polite end of TLS would outlive us in the background."""
-    transport = response.connection.transport if response.connection is not None else None
-    response.close()
-    if transport is not None:
-        transport.abort()
-
-
-def error_from_answer(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
-    """Turn an error answer (HTTP status, Status object) into its class. `what` starts its sentence."""
-    try:
-        said = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        said = None
-    if not isinstance(said, dict) or said.get("kind") != "Status":
-        said = {"message": body[:200].decode(errors="replace").strip()}
-    reason = str(said.get("reason") or "")
-    details = said.get("details")
-    seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
-    header = headers.get("Retry-After", "")
-    if header.isdigit():
-        seconds = max(int(header), seconds or 0)
-    return _class_of(status, reason)(
-        f"{what}: {said.get('message') or f'HTTP {status}'}",
-        status=status,
-        reason=reason,
-        retry_after_seconds=None if seconds is None else float(seconds),
-    )
-
-
-def _class_of(status: int, reason: str) -> type[ApiError]:
-    if status == 409:
-        return AlreadyExists if reason == "AlreadyExists" else Conflict
-    if status == 504 or reason in ("Timeout", "ServerTimeout"):
-        return Timeout
-    if status >= 500:
-        return Unavailable
-    known: dict[int, type[ApiError]] = {
-        401: CredentialsRejected,
-        403: Forbidden,
-        404: NotFound,
-        410: Gone,
-        429: TooManyRequests,
-    }
-    return known.get(status, Invalid)
-
-
-def _no_answer(error: Exception, what: str) -> ApiError:
-    if isinstance(error, TimeoutError):
-        return Timeout(f"{what}: no answer in time")
-    return Unavailable(f"{what}: {error or type(error).__name__}")
-
-
 def _selectors(field_selector: str | None, label_selector: str | None) -> dict[str, str]:
     query = {"fieldSelector": field_selector, "labelSelector": label_selector}
     return {key: value for key, value in query.items() if value}
-
-
-_event_decoder = msgspec.json.Decoder(WatchEvent)
-
-
-async def _events(response: aiohttp.ClientResponse, what: str) -> AsyncIterator[WatchEvent]:
-    """Cut the stream into lines ourselves: aiohttp's readline refuses lines over 128 KiB."""
-    parts: list[bytes] = []
-    try:
-        async for chunk in response.content.iter_any():
-            *lines, rest = chunk.split(b"\n")
-            for line in lines:
-                whole = b"".join([*parts, line])
-                parts = []
-                if whole:
-                    yield _checked(_event_decoder.decode(whole), what)
-            if rest:
-                parts.append(rest)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _no_answer(error, what) from error
-    except msgspec.DecodeError as error:
-        raise Unavailable(f"{what}: a line that is no event: {error}") from error
-
-
-def _checked(event: WatchEvent, what: str) -> WatchEvent:
-    if event.type == "ERROR":
-        code = event.object.get("code")
-        status = code if isinstance(code, int) else 500
-        raise error_from_answer(status, msgspec.json.encode(event.object), {}, what)
-    return event

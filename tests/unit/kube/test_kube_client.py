@@ -7,8 +7,8 @@ import json
 import pytest
 
 from fallow import errors
+from fallow.kube.answers import error_from_answer
 from fallow.kube.backoff import Backoff
-from fallow.kube.client import error_from_answer
 from fallow.kube.kinds import LEASE, NODE, PLACEMENT, POD, PROVIDER
 
 
