@@ -23,17 +23,26 @@ class Estimate:
         self._estimated_done = 0.0
         self._spent = 0.0
 
+    def expect(self, estimate_seconds: float) -> None:
+        """Count in something that nobody knew of before."""
+        self._left += estimate_seconds
+
     def finished(self, *, estimate_seconds: float, spent_seconds: float) -> None:
         self._left -= estimate_seconds
         self._estimated_done += estimate_seconds
         self._spent += spent_seconds
 
-    def left_seconds(self, *, estimate_seconds: float, spent_seconds: float) -> float:
-        """Return the seconds left, `spent_seconds` into something estimated at `estimate_seconds`."""
+    def left_seconds(self, *, estimate_seconds: float, spent_seconds: float) -> float | None:
+        """Return the seconds left, `spent_seconds` into something estimated at `estimate_seconds`.
+
+        None once that has taken longer than even this machine's pace explains: then nobody knows.
+        """
         # A fixed prior keeps one tiny, odd build from swinging the whole forecast.
         prior = 30.0
         pace = (self._spent + prior) / (self._estimated_done + prior)
-        current = max(estimate_seconds * pace - spent_seconds, 0.0)
+        current = estimate_seconds * pace - spent_seconds
+        if current < 0:
+            return None
         return max(self._left - estimate_seconds, 0.0) * pace + current
 
 
@@ -44,7 +53,12 @@ class Display:
         self._console = console or Console(stderr=True)
         self._estimate = Estimate(estimates_seconds)
 
+    def expect(self, estimate_seconds: float) -> None:
+        """Count in something that the estimates at the start did not hold."""
+        self._estimate.expect(estimate_seconds)
+
     def say(self, text: str) -> None:
+        """Tell one thing that does not change any more."""
         if self._console.is_terminal:
             self._console.print(text, highlight=False, markup=False)
         else:
@@ -58,20 +72,18 @@ class Display:
         def line(detail: str) -> str:
             spent = time.monotonic() - started
             left = self._estimate.left_seconds(estimate_seconds=estimate_seconds, spent_seconds=spent)
-            return f"{name}: {clock(spent)} so far, about {clock(left)} left in all{detail}"
+            forecast = "longer than usual" if left is None else f"about {clock(left)} left in all"
+            return f"{name}: {clock(spent)} so far, {forecast}{detail}"
 
         if self._console.is_terminal:
             with self._console.status(line("")) as status:
                 yield lambda detail: _update(status, line(f" · {detail}" if detail else ""))
         else:
-            self.say(f"{name}: starting, about {clock(self._left(estimate_seconds))} left in all")
+            self.say(line("").replace("0 s so far", "starting"))
             yield _Plain(say=self.say, line=line)
         spent = time.monotonic() - started
         self._estimate.finished(estimate_seconds=estimate_seconds, spent_seconds=spent)
         self.say(f"{name}: done in {clock(spent)}")
-
-    def _left(self, estimate_seconds: float) -> float:
-        return self._estimate.left_seconds(estimate_seconds=estimate_seconds, spent_seconds=0)
 
 
 class _Plain:

@@ -69,6 +69,7 @@ def _from_pypi(name: str, display: Display) -> Path:
         if place.exists():
             return place
         log = cache.log_path(package)
+        display.expect(10)
         with (
             cache.making(place) as temporary,
             display.working(f"{package} {version} from PyPI", estimate_seconds=10) as tick,

@@ -57,14 +57,23 @@ def test_estimate__a_machine_twice_as_slow__stretches_what_is_left() -> None:
     assert estimate.left_seconds(estimate_seconds=300, spent_seconds=0) == 600
     estimate.finished(estimate_seconds=300, spent_seconds=600)
     left = estimate.left_seconds(estimate_seconds=300, spent_seconds=0)
+    assert left is not None
     assert 500 < left < 600
-    assert estimate.left_seconds(estimate_seconds=300, spent_seconds=10_000) == 0
+    assert estimate.left_seconds(estimate_seconds=300, spent_seconds=10_000) is None
 
 
 def test_estimate__one_tiny_thing_far_off__hardly_moves_the_rest() -> None:
     estimate = Estimate([1, 300])
     estimate.finished(estimate_seconds=1, spent_seconds=10)
-    assert estimate.left_seconds(estimate_seconds=300, spent_seconds=0) < 400
+    left = estimate.left_seconds(estimate_seconds=300, spent_seconds=0)
+    assert left is not None
+    assert left < 400
+
+
+def test_estimate__something_unforeseen__is_counted_in() -> None:
+    estimate = Estimate([100])
+    estimate.expect(10)
+    assert estimate.left_seconds(estimate_seconds=10, spent_seconds=4) == 106
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (60, "1:00"), (187, "3:07")])
