@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripted_agent import HUB_ID
-
 from devkit.rig import Rig
+from integration.scripted_agent import HUB_ID
 
 
 class HubProcess:

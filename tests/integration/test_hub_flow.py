@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_process import HubProcess
-from scripted_agent import API, GPU, ScriptedAgent, tasks_of, wait_until
 
 from devkit.rig import Rig
 from fallow.resources.ended import Outcome
+from integration.hub_process import HubProcess
+from integration.scripted_agent import API, GPU, ScriptedAgent, tasks_of, wait_until
 
 Json = dict[str, Any]
 
