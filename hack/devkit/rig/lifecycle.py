@@ -196,6 +196,8 @@ def _end(state: Path) -> None:
     processes = processes_of(state)
     gently = [name for name in processes.names() if name.startswith("fallow.") or name == "anvil"]
     processes.end_all(gently=gently, grace_seconds=GRACE_SECONDS)
+    (state / "rig.json").unlink(missing_ok=True)  # its presence means: up
+    shutil.rmtree(state / "etcd", ignore_errors=True)  # 64 MB at least, and of no use without its servers
 
 
 @contextmanager
