@@ -95,9 +95,9 @@ def _planes(
     hub = starter.start_api_server("hub")
     planes = {member.name: starter.start_api_server(member.name) for member in members}
     with ThreadPoolExecutor(max_workers=len(planes) + 1) as pool:
-        ready_hub = pool.submit(_ready_hub, starter, hub, list(planes), state)
-        ready = [pool.submit(_ready_member, starter, planes[member.name], member) for member in members]
         try:
+            ready_hub = pool.submit(_ready_hub, starter, hub, list(planes), state)
+            ready = [pool.submit(_ready_member, starter, planes[member.name], member) for member in members]
             agents, people = ready_hub.result()
             for future in ready:
                 future.result()
