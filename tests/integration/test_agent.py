@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from devkit.rig import Rig, up
+from devkit.rig.api import ApiError, Json
 from devkit.rig.members import Member
 from fallow.resources.offer import KeepFree
-from integration.by_hand import ByHand, until
+from integration.by_hand import ByHand, indexes, until
 
 FALLOW = "/apis/fallow.dev/v1alpha1"
 LEASES = "/apis/coordination.k8s.io/v1"
@@ -164,7 +166,7 @@ def test_placement_deleted__guests_run__are_stopped_and_the_record_stays(hand: B
     hand.delete(name)
     until("no guest is left", lambda: not hand.pods(), told=hand.log_tail)
     path = f"{FALLOW}/namespaces/fallow-guests/guestsets/{record['metadata']['name']}"
-    until("the record has all", lambda: len(hand.member.get(path)["status"].get("ended") or ()) == 2)
+    until("the record has all", lambda: len(_status(hand.member.get(path)).get("ended", ())) == 2)
     found = hand.member.get(path)
     assert [text.split(":")[3] for text in found["status"]["ended"]] == ["C", "C"]
     assert [(h["tasks"], h["reason"]) for h in found["status"]["handedBack"]] == [("2", "Stopped")]
@@ -332,11 +334,16 @@ def test_hub_away__guests_run_and_finish__are_reported_on_its_return(hand: ByHan
     uid = hand.placement(name)["metadata"]["uid"]
     agent_rig.processes.kill("hub.apiserver")
     path = f"{FALLOW}/namespaces/fallow-guests/guestsets/{uid.replace('-', '')[:16]}"
-    until("all have run without the hub", lambda: len(hand.member.get(path)["status"].get("ended", ())) == 6)
+    until("all ran without the hub", lambda: len(_status(hand.member.get(path)).get("ended", ())) == 6)
     agent_rig.processes.start_again("hub.apiserver")
     until("the hub is back", lambda: _answers(hand), seconds=60)
     hand.until_finished(name, seconds=60)
     assert set(hand.outcomes(name).values()) == {"S"}
+
+
+def _status(obj: Json) -> Json:
+    status: Json = obj.get("status") or {}
+    return status
 
 
 def _answers(hand: ByHand) -> bool:

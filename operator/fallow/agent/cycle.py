@@ -90,8 +90,8 @@ class Cycle:
                 log.exception("placement not decided", placement=work.name)
         self._orphans(by_placement)
         self._forget(known)
-        self.owner.tell(offered, guests=sum(1 for g in guests if not g.finished), now=now)
-        return min(wait, self._next_look(offered, guests, now=now))
+        told = self.owner.tell(offered, guests=sum(1 for g in guests if not g.finished), now=now)
+        return min(wait, told, self._next_look(offered, guests, now=now))
 
     def _current_offer(self) -> OfferSpec | None:
         found = self.member.offers.get("default")

@@ -92,28 +92,31 @@ class OwnerReport:
         """Count one attempt that ended."""
         self._ended.labels(ending.ended.outcome.word).inc()
 
-    def tell(self, offered: Offering, *, guests: int, now: datetime) -> None:
-        """Write the status when it says something new."""
+    def tell(self, offered: Offering, *, guests: int, now: datetime) -> float:
+        """Write the status when it says something new; returns the seconds until it may be due anyhow."""
         self._offered, self._guests = offered, guests
         self._guest_gauge.set(guests)
         self._offered_gauge.set(offered.accelerators)
-        if self._monotonic() < self._next_at or self._writers.pending(("offer", "status")):
-            return
         found = self._views.offers.get(OFFER_NAME)
-        if found is None:
-            return
+        if found is None or self._writers.pending(("offer", "status")):
+            return CONTACT_EVERY_SECONDS
         before = found.get("status") or {}
         patch = merge_patch(before, self._status(found, now=now))
-        if patch.keys() - {"lastContact"} or (patch and self._contact_is_old(before, now=now)):
-            self._next_at = self._monotonic() + STATUS_EVERY_SECONDS
+        if not (patch.keys() - {"lastContact"}) and not self._contact_is_old(before, now=now):
+            return CONTACT_EVERY_SECONDS
+        wait = self._next_at - self._monotonic()
+        if not patch or wait > 0:
+            return wait if patch else CONTACT_EVERY_SECONDS
+        self._next_at = self._monotonic() + STATUS_EVERY_SECONDS
 
-            async def put() -> None:
-                read = self._views.offers.get(OFFER_NAME)
-                if read is not None:
-                    answer = await write_status(self._api, OFFER, read, self._status(read, now=now))
-                    self._views.offers.apply(answer)
+        async def put() -> None:
+            read = self._views.offers.get(OFFER_NAME)
+            if read is not None:
+                answer = await write_status(self._api, OFFER, read, self._status(read, now=now))
+                self._views.offers.apply(answer)
 
-            self._writers.submit(("offer", "status"), put, priority=8, on_done=self._told)
+        self._writers.submit(("offer", "status"), put, priority=8, on_done=self._told)
+        return CONTACT_EVERY_SECONDS
 
     def _status(self, found: dict[str, Any], *, now: datetime) -> dict[str, Any]:
         offered = self._offered

@@ -53,7 +53,7 @@ class APod:
         self.raw["status"] |= {"phase": "Running", "startTime": stamp(since)}
         return self
 
-    def ended(self, finished: float, *, started: float = 0, code: int = 0, **more: str) -> Self:
+    def ended(self, finished: float, *, started: float = 0, code: int = 0, **more: Any) -> Self:
         ended = {"startedAt": stamp(started), "finishedAt": stamp(finished), "exitCode": code, **more}
         self._status("main", {"terminated": ended})
         self.raw["status"] |= {"phase": "Failed" if code else "Succeeded", "startTime": stamp(started)}
