@@ -120,19 +120,24 @@ def _containers(pod: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(containers, list | tuple) or not containers:
         yield "spec.template.spec.containers must have at least one container"
         return
-    volumes = {one.get("name") for one in pod.get("volumes") or () if isinstance(one, Mapping)}
+    volumes = [one.get("name") for one in _objects(pod.get("volumes"))]
     for at, container in enumerate(containers):
         path = f"spec.template.spec.containers[{at}]"
         resources = container.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
         yield from _quantities(path, requests=requests, limits=limits)
         yield from _accelerators(path, requests, limits)
-        for mount in container.get("volumeMounts") or ():
-            if isinstance(mount, Mapping) and mount.get("name") not in volumes:
+        for mount in _objects(container.get("volumeMounts")):
+            if mount.get("name") not in volumes:
                 yield f"{path}.volumeMounts: spec.template.spec.volumes has no {mount.get('name')!r}"
-        for entry in container.get("env") or ():
-            if isinstance(entry, Mapping) and "value" in entry and "valueFrom" in entry:
+        for entry in _objects(container.get("env")):
+            if "value" in entry and "valueFrom" in entry:
                 yield f"{path}.env {entry.get('name')!r} has both value and valueFrom: keep one"
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of what should be a list of them; what else is there, `faults` has named."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _quantities(path: str, **amounts: Mapping[str, Any]) -> Iterator[str]:
