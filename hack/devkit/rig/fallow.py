@@ -69,12 +69,15 @@ def start(rig: Rig, *, payments: str, ports: Ports, say: Callable[[str], None]) 
 
 
 def _people(rig: Rig, chain: Chain | None, signers: dict[str, KeyFile], payees: dict[str, str]) -> None:
-    """Do what people do: accept providers, open offers, bind the account."""
+    """Do what people do: accept providers, open offers, bind the account.
+
+    By apply, not create: an API server makes whoever creates the first object of a new CRD wait 2 s.
+    """
     admin = rig.client("hub_admin")
     for name, member in rig.members.items():
         signer = signers[name].account.address
-        admin.post(f"{API}/providers", provider(member.spec, payee=payees[name], signer=signer))
-        member.client().post(f"{API}/offers", offer(member.spec))
+        admin.apply(f"{API}/providers/{name}", provider(member.spec, payee=payees[name], signer=signer))
+        member.client().apply(f"{API}/offers/default", offer(member.spec))
     if chain is None:
         payer, spec = (
             admin,
@@ -83,7 +86,7 @@ def _people(rig: Rig, chain: Chain | None, signers: dict[str, KeyFile], payees: 
     else:
         uid = rig.hub_client().get("/api/v1/namespaces/default")["metadata"]["uid"]
         payer, spec = rig.client("submitter"), authorized(chain, uid)
-    payer.post(f"{API}/namespaces/default/accounts", _thing("Account", "default", spec))
+    payer.apply(f"{API}/namespaces/default/accounts/default", _thing("Account", "default", spec))
 
 
 def provider(member: Member, *, payee: str, signer: str) -> Json:

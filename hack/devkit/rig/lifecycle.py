@@ -131,8 +131,8 @@ def _ready_hub(
     starter.start_controllers(hub, member=False)
     client = hub.client()
     manifests = Manifests(client, alive=starter.alive("hub.apiserver"))
-    manifests.apply(read(Path("config/hub")))
     manifests.apply_crds(read(Path("crds/hub")))
+    manifests.apply(read(Path("config/hub")))
     into = state / "identities"
     people = identities.hub_identities(hub, client, into)
     agents = {name: identities.provider_namespace(hub, client, name, into) for name in providers}
@@ -148,8 +148,8 @@ def _ready_member(starter: PlaneStarter, plane: Plane, member: Member) -> None:
     starter.start_controllers(plane, member=True)
     alive = starter.alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
     manifests = Manifests(client, alive=alive)
-    manifests.apply(read(Path("config/member")))
     manifests.apply_crds(read(Path("crds/member")))
+    manifests.apply(read(Path("config/member")))
     path = plane.directory / "agent.kubeconfig"
     identities.service_account(plane, client, "fallow-system", "agent", path)
     starter.wait_for_controllers(plane, "default", "fallow-guests")
