@@ -13,7 +13,7 @@ wake the next cycle. Any cycle may be the last one of this process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -66,6 +66,8 @@ class Cycle:
     _offering: Offering | None = None
     _offer: OfferSpec | None = None
     _offer_version: str = ""
+    _closed_records: dict[str, str] = field(default_factory=dict)
+    """Records of placements that are gone and settled: UID → version, looked at no more."""
 
     def run(self) -> float:
         """Look, decide and hand out writes once; returns the seconds until the next cycle is due anyhow."""
@@ -154,8 +156,8 @@ class Cycle:
                 continue
             yield work, book, self.records.guest_set(uid), False
         for guest_set in self.member.guest_sets:
-            uid = guest_set["spec"]["placementUid"]
-            if uid not in seen:
+            uid, version = guest_set["spec"]["placementUid"], guest_set["metadata"]["resourceVersion"]
+            if uid not in seen and self._closed_records.get(uid) != version:
                 book = self.books[uid]
                 yield book.work_of_guest_set(guest_set), book, guest_set, self.hub.placements.synced.is_set()
 
@@ -194,6 +196,9 @@ class Cycle:
             uncreatable=book.uncreatable,
         )
         book.running, book.waiting = decisions.running, decisions.waiting
+        if gone and decisions.finished and not guests and guest_set and guest_set["spec"].get("goneAt"):
+            self._closed_records[work.uid] = guest_set["metadata"]["resourceVersion"]
+            return
         self._carry_out(decisions, work, book, guest_set, offer, gone=gone)
         if placement is not None:
             self._report(placement, work, book)
@@ -287,7 +292,8 @@ class Cycle:
             gone_at, uid = guest_set["spec"].get("goneAt"), guest_set["spec"]["placementUid"]
             if gone_at and uid not in held and self.now() >= datetime.fromisoformat(gone_at) + keep:
                 self.records.drop(guest_set)
-        self.books.keep_only(known | held)
+                self._closed_records.pop(uid, None)
+        self.books.keep_only((known - self._closed_records.keys()) | held)
         self.member.missing = {uid: g for uid, g in self.member.missing.items() if uid in known}
         for book in self.books:
             book.leaving -= self.member.departed

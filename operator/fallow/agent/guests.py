@@ -87,8 +87,12 @@ class Guest:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing of it runs any more."""
-        return self.phase in _TERMINAL or (bool(self.exits) and self.finished_at is not None)
+        """Whether nothing of it runs any more and its kubelet has said how that came about.
+
+        The phase alone tells: containers can have ended while the reason (a deadline, an eviction) is still
+        to come, but a kubelet (from 1.27) sets the last phase only after all of them have.
+        """
+        return self.phase in _TERMINAL
 
     @property
     def deleting(self) -> bool:
