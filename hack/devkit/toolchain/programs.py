@@ -88,7 +88,8 @@ def _build(program: Program, compiler: Path, display: Display) -> Path:
 def _command(program: Program, compiler: Path, output: Path) -> list[str]:
     flags = " ".join(("-s -w", *program.linker_flags))
     head = [str(compiler), "-C", str(MODULES / program.module), "build", "-v", "-trimpath", "-ldflags", flags]
-    return [*head, "-mod=readonly", "-buildvcs=false", "-o", str(output), program.package]
+    # -modcacherw: what Go downloads can be deleted again by whoever owns it.
+    return [*head, "-mod=readonly", "-modcacherw", "-buildvcs=false", "-o", str(output), program.package]
 
 
 def _environment() -> dict[str, str]:
