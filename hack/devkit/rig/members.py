@@ -67,6 +67,8 @@ def node_object(member: Member, number: int) -> dict[str, Any]:
             "nvidia.com/gpu.compute.major": "9",
             "nvidia.com/gpu.compute.minor": "0",
             "nvidia.com/cuda.driver-version.full": "580.95.05",
+            # Feature discovery says nothing of links between accelerators; owners do.
+            "fallow.dev/interconnect": "NVLink",
         }
     return {
         "apiVersion": "v1",
