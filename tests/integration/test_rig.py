@@ -330,3 +330,42 @@ def test_process__killed__starts_again_with_the_same_command(tmp_path: Path) -> 
     assert processes.running("sleeper")
     down(tmp_path)
     assert not processes.running("sleeper")
+
+
+def test_command_line__kill_and_start__keep_rig_json_true(tmp_path: Path) -> None:
+    def rig(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "devkit.rig", *words],
+            env={**os.environ, "PYTHONPATH": str(HACK)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    state = str(tmp_path / "rig")
+    with up(Path(state), members=ONE, with_fallow=False) as started:
+        record = Path(state) / "rig.json"
+        before = json.loads(record.read_text())["members"]["aurora"]["pids"]
+        assert rig("kill", "--state", state, "aurora.kwok").returncode == 0
+        assert not started.processes.running("aurora.kwok")
+        assert rig("start", "--state", state, "aurora.kwok").returncode == 0
+        after = json.loads(record.read_text())["members"]["aurora"]["pids"]
+        assert after | {"kwok": 0} == before | {"kwok": 0}
+        assert after["kwok"] != before["kwok"]
+        assert started.processes.running("aurora.kwok")
+        unknown = rig("kill", "--state", state, "aurora.kubelet")
+        assert unknown.returncode == 1
+        assert "aurora.kwok" in unknown.stderr
+
+
+def test_command_line__real_pods__is_said_to_be_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "devkit.rig", "up", "--state", str(tmp_path / "rig"), "--real-pods"],
+        env={**os.environ, "PYTHONPATH": str(HACK)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "not there yet" in done.stderr
+    assert not (tmp_path / "rig").exists()

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from devkit.errors import DevkitError
-from devkit.rig.lifecycle import down, up
+from devkit.errors import DevkitError, RigError
+from devkit.rig.lifecycle import down, processes_of, up
 from devkit.rig.members import default_members
+from devkit.rig.processes import Processes
+from devkit.rig.record import refresh
 from devkit.toolchain import PROGRAMS, contracts_toolchain, ensure
 
 
@@ -56,6 +58,34 @@ def _down(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _kill(arguments: argparse.Namespace) -> int:
+    processes = _processes_of(arguments)
+    for name in arguments.names:
+        processes.kill(name)
+        _say(f"{name} is killed")
+    return 0
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    processes = _processes_of(arguments)
+    for name in arguments.names:
+        pid = processes.start_again(name)
+        _say(f"{name} is started again: process {pid}")
+    refresh(arguments.state, processes)
+    return 0
+
+
+def _processes_of(arguments: argparse.Namespace) -> Processes:
+    if not (arguments.state / "rig.json").exists():
+        raise RigError(f"There is no rig in {arguments.state}")
+    processes = processes_of(arguments.state.absolute())
+    known = processes.names()
+    for name in arguments.names:
+        if name not in known:
+            raise RigError(f"There is no process {name}. There is: {', '.join(known)}")
+    return processes
+
+
 def _toolchain(arguments: argparse.Namespace) -> int:
     for name, path in ensure(*(arguments.names or PROGRAMS)).items():
         print(f"{name}\t{path}")
@@ -83,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("down", help="end everything that `up` started, whatever became of it")
     stop.add_argument("--state", type=Path, required=True, metavar="DIR")
     stop.set_defaults(run=_down)
+    for command, run, text in (
+        ("kill", _kill, "end processes of a rig with SIGKILL"),
+        ("start", _start, "start killed processes again, with the command and environment they had"),
+    ):
+        sub = commands.add_parser(command, help=text)
+        sub.add_argument("--state", type=Path, required=True, metavar="DIR")
+        sub.add_argument("names", nargs="+", metavar="NAME", help="such as fallow.hub or aurora.kwok")
+        sub.set_defaults(run=run)
     tools = commands.add_parser("toolchain", help="build what is missing of the pinned programs")
     tools.add_argument("names", nargs="*", metavar="NAME", help=f"which (all): {', '.join(PROGRAMS)}")
     tools.set_defaults(run=_toolchain)

@@ -105,10 +105,7 @@ class Rig:
             "ready_seconds": round(self.ready_seconds, 2),
         }
         path = self.state / "rig.json"
-        temporary = path.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(path)
+        _write(path, content)
         return path
 
     def _pid(self, name: str) -> dict[str, int]:
@@ -127,3 +124,30 @@ class Rig:
             else:
                 pids[role] = pid
         return pids
+
+
+def refresh(state: Path, processes: Processes) -> None:
+    """Bring the process ids in DIR/rig.json up to date, after something was started again."""
+
+    def pid_of(name: str) -> int | None:
+        identity = processes.identity(name)
+        return identity.pid if identity else None
+
+    path = state / "rig.json"
+    content = json.loads(path.read_text())
+    for plane, part in {"hub": content["hub"], **content["members"]}.items():
+        part["pids"] = {key: pid_of(key if key == "etcd" else f"{plane}.{key}") for key in part["pids"]}
+    if content["chain"]:
+        content["chain"]["pids"] = {key: pid_of(key) for key in content["chain"]["pids"]}
+    if fallow := content["fallow"]:
+        fallow["agents"] = {name: pid_of(f"fallow.agent-{name}") for name in fallow["agents"]}
+        fallow |= {role: pid_of(f"fallow.{role}") for role in fallow if role != "agents"}
+    _write(path, content)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write rig.json whole or not at all, for the owner's eyes only: keys are in it."""
+    temporary = path.with_suffix(".new")
+    temporary.touch(mode=0o600)
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
