@@ -341,6 +341,98 @@ def test_hub_away__guests_run_and_finish__are_reported_on_its_return(hand: ByHan
     assert set(hand.outcomes(name).values()) == {"S"}
 
 
+def test_offer__owner_deleted_it__a_closed_one_is_created_and_nothing_is_offered(hand: ByHand) -> None:
+    offer = f"{FALLOW}/offers/default"
+    hand.member.delete(offer)
+    until("a new Offer", lambda: hand.member.get(offer), missing_ok=True)
+    assert hand.until_quoted(lambda quote: quote.closed).closed
+    until("nothing is offered", lambda: hand.offered() == 0)
+    assert not hand.member.get(offer)["spec"].get("images")
+    until("it says why", lambda: "waive" in _status(hand.member.get(offer)).get("message", ""))
+
+
+def test_offer__account_is_refused_while_its_guests_run__they_go(hand: ByHand) -> None:
+    name = hand.place({hand.nodes()[0]: (1, "0-1")}, annotations=LONG)
+    until("one runs", lambda: hand.running(name))
+    hand.offer(accounts_refused=(hand.payer,))
+    status = hand.until_finished(name)
+    assert hand.outcomes(name) == {0: "R"}
+    assert [(h["tasks"], h["reason"]) for h in status["handedBack"]] == [("1", "OfferClosed")]
+
+
+def test_record_deleted__by_the_owner_in_the_middle__nothing_runs_twice(hand: ByHand) -> None:
+    node = hand.nodes()[0]
+    name = hand.place({node: (2, "0-5")}, annotations={"rig.fallow.dev/run-seconds": "2"})
+    until(
+        "two have ended and two run", lambda: len(hand.outcomes(name)) == 2 and len(hand.running(name)) == 2
+    )
+    first = hand.outcomes(name)
+    record = hand.guest_set(name)["metadata"]["name"]
+    hand.member.delete(f"{FALLOW}/namespaces/fallow-guests/guestsets/{record}")
+    hand.until_finished(name)
+    outcomes = hand.outcomes(name)
+    assert {index: outcomes[index] for index in first} == first
+    assert set(outcomes.values()) == {"S", "R"}
+
+
+def test_quota__member_refuses_the_pods__tasks_are_handed_back_with_its_words(hand: ByHand) -> None:
+    quotas = "/api/v1/namespaces/fallow-guests/resourcequotas"
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none"},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "0"}},
+    }
+    hand.member.post(quotas, quota)
+    try:
+        path = f"{quotas}/none"
+        until("the quota counts", lambda: _status(hand.member.get(path)).get("hard"), missing_ok=True)
+        name = hand.place({hand.nodes()[0]: (2, "0-1")})
+        status = hand.until_finished(name)
+    finally:
+        hand.member.delete(f"{quotas}/none")
+    assert {h["reason"] for h in status["handedBack"]} == {"Refused"}
+    assert "exceeded quota" in status["handedBack"][0]["message"]
+
+
+def test_outbox__placement_is_gone_for_the_time__record_is_dropped(hand: ByHand) -> None:
+    hand.stop_agent()
+    hand.start_agent(FALLOW_GUESTS__OUTBOX_SECONDS="2", FALLOW_CYCLE__RESYNC_SECONDS="1")
+    name = hand.place({hand.nodes()[0]: (1, "0")})
+    hand.until_finished(name)
+    record = hand.guest_set(name)["metadata"]["name"]
+    hand.delete(name)
+    records = f"{FALLOW}/namespaces/fallow-guests/guestsets"
+    until("the record is dropped", lambda: record not in _names(hand.member.get(records)), told=hand.log_tail)
+    hand.stop_agent()
+
+
+def test_stop_agent__hub_is_away__ends_in_time_all_the_same(hand: ByHand, agent_rig: Rig) -> None:
+    name = hand.place({hand.nodes()[0]: (1, "0")}, annotations=LONG)
+    until("it runs", lambda: hand.running(name))
+    agent_rig.processes.kill("hub.apiserver")
+    try:
+        assert hand.stop_agent() == 0
+        assert hand.running() != []
+        hand.start_agent()
+        offer = f"{FALLOW}/offers/default"
+        until("the owner is told", lambda: _condition(hand.member.get(offer), "HubReachable") == "False")
+    finally:
+        agent_rig.processes.start_again("hub.apiserver")
+        until("the hub is back", lambda: _answers(hand), seconds=60)
+    until("the owner is told", lambda: _condition(hand.member.get(offer), "HubReachable") == "True")
+    assert hand.running(name) != []
+
+
+def _names(listing: Json) -> list[str]:
+    return [each["metadata"]["name"] for each in listing["items"]]
+
+
+def _condition(obj: Json, kind: str) -> str:
+    found = (c["status"] for c in _status(obj).get("conditions") or () if c["type"] == kind)
+    return str(next(found, ""))
+
+
 def _status(obj: Json) -> Json:
     status: Json = obj.get("status") or {}
     return status

@@ -107,6 +107,7 @@ class _Agent:
             identity=f"{socket.gethostname()}-{os.getpid()}",
             settings=settings.heartbeat,
             now=_now,
+            on_change=self._dirty.set,
         )
         self._cycled_at = time.monotonic()
 

@@ -32,6 +32,7 @@ class HubPulse:
         identity: str,
         settings: HeartbeatSettings,
         now: Callable[[], datetime],
+        on_change: Callable[[], None],
     ) -> None:
         self._heartbeat = Heartbeat(
             api,
@@ -43,6 +44,7 @@ class HubPulse:
         )
         self._seconds = settings.seconds
         self._now = now
+        self._on_change = on_change
         self._problem: str | None = "The hub was not heard yet."
         self.last_contact: datetime | None = None
         """When the hub last answered a heartbeat."""
@@ -65,13 +67,16 @@ class HubPulse:
             log.info("restart not announced", error=str(error))
 
     async def _beat(self) -> None:
+        before = self._problem is None
         try:
             await self._heartbeat.beat()
         except ApiError as error:
-            if self._problem is None:
-                log.warning("hub not heard", error=str(error))
             self._problem = f"The hub does not answer: {error}"[:1024]
         else:
-            if self._problem is not None:
-                log.info("hub heard")
             self._problem, self.last_contact = None, self._now()
+        if before != (self._problem is None):
+            if self._problem is None:
+                log.info("hub heard")
+            else:
+                log.warning("hub not heard", why=self._problem)
+            self._on_change()
