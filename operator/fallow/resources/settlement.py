@@ -83,7 +83,8 @@ class SettlementStatus(Model):
     observed_generation: Annotated[int, Field(ge=0)] = 0
     conditions: Conditions = ()
     """Submitted, Confirmed."""
-    state: Literal["Pending", "Submitted", "Confirmed"] = "Pending"
+    state: Literal["Pending", "Submitted", "Confirmed", "Abandoned"] = "Pending"
+    """Abandoned: it could not be settled as it is; its claims go into another epoch."""
     transactions: Annotated[tuple[SettlementTransaction, ...], Field(max_length=16)] = ()
     """Every one ever signed for this epoch, replacements of one nonce last."""
     block: Annotated[int, Field(ge=0)] | None = None
@@ -103,7 +104,7 @@ SETTLEMENT = Kind(
     columns=(
         Column(name="Epoch", path=".spec.epoch", type="integer", description="Number of the epoch."),
         Column(name="Total", path=".spec.total", description="Sum of its lines, in the token's units."),
-        Column(name="State", path=".status.state", description="Pending, Submitted or Confirmed."),
+        Column(name="State", path=".status.state", description="Pending, Submitted, Confirmed or Abandoned."),
         Column(name="Block", path=".status.block", type="integer", description="Block that holds it."),
         Column(name="Gas", path=".status.gasUsed", type="integer", description="Gas used.", wide=True),
         AGE,

@@ -9,6 +9,7 @@
     │   ├── PayeeRefused       one payee cannot be credited now: settle without its claims
     │   ├── EpochTaken         the chain has moved on: derive everything again
     │   └── SettlingStopped    paused, insolvent, or the key is not the operator's: a person's turn
+    ├── ForeignTransaction     the operator's nonce was spent by something the settler never signed
     ├── TransactionFailed      mined, and reverted there: the world changed since it was simulated
     ├── Behind                 chain or archive know more than this hub: a person restores it
     └── ArchiveDamaged         a bundle is missing or not what its name says
@@ -76,6 +77,10 @@ class EpochTaken(EscrowRefused):
 
 class SettlingStopped(EscrowRefused):
     """Paused, insolvent, or this key is not the operator's."""
+
+
+class ForeignTransaction(MoneyError):
+    """Somebody else sends with the operator's key, or sent with it before: that is a stolen key."""
 
 
 class TransactionFailed(MoneyError):

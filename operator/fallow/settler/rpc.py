@@ -97,6 +97,11 @@ class Rpc:
             found = await self.w3.eth.get_block(block)  # type: ignore[arg-type]
             return int(found["timestamp"])
 
+    async def has_code(self, address: str, *, block: Block = "latest") -> bool:
+        """Say whether a contract was there at a block."""
+        with self.failures():
+            return bool(await self.w3.eth.get_code(checksummed(address), block))  # type: ignore[arg-type]
+
     async def call(
         self,
         to: str,

@@ -1,0 +1,251 @@
+"""`fallow settler`: take the lease, follow the hub's claims, settle them, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from fallow.errors import ApiError, MoneyError, NotLeading, Retryable, SettingsError
+from fallow.kube.client import ApiServer
+from fallow.kube.lease import Leadership
+from fallow.receipts.typed_data import Domain
+from fallow.receipts.words import checksummed, from_hex
+from fallow.settings import SettlerSettings
+from fallow.settler.archive import DirectoryArchive
+from fallow.settler.chain import ChainPayments
+from fallow.settler.claim_checks import Money
+from fallow.settler.cycle import Cycle
+from fallow.settler.escrow import Escrow
+from fallow.settler.faults import Faults
+from fallow.settler.history import History
+from fallow.settler.hub_objects import HubObjects
+from fallow.settler.keys import load_operator_key, load_salt_key
+from fallow.settler.ledger import LedgerPayments
+from fallow.settler.metrics import SettlerMetrics
+from fallow.settler.protocol import Payments
+from fallow.settler.rpc import Rpc
+from fallow.telemetry import Telemetry, serve
+
+log = structlog.get_logger(__name__)
+
+GWEI = 10**9
+
+
+def run(settings: SettlerSettings) -> None:
+    """Run the settler until SIGTERM or SIGINT, or until the lease is lost (raises NotLeading)."""
+    asyncio.run(main(settings))
+
+
+async def main(settings: SettlerSettings) -> None:
+    """Run the settler in the present event loop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    telemetry = Telemetry("settler")
+    settler = Settler(settings, telemetry)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            serve(telemetry, address=settings.metrics_address, unwell=settler.unwell)
+        )
+        api = await stack.enter_async_context(
+            await ApiServer.connect(settings.kubeconfig, name="hub", telemetry=telemetry)
+        )
+        lease = settings.lease
+        leadership = Leadership(
+            api,
+            namespace=settings.system_namespace,
+            name=lease.name,
+            identity=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            duration_seconds=lease.duration_seconds,
+            renew_seconds=lease.renew_seconds,
+        )
+        if lease.enabled and await _first(leadership.acquire(), stop) is None:
+            return
+        tasks = [asyncio.create_task(settler.work(api, leadership, stop), name="work")]
+        if lease.enabled:
+            tasks.append(asyncio.create_task(leadership.keep(), name="lease"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if not stop.is_set():
+                raise NotLeading("the lease was lost; another process leads now")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if lease.enabled:
+                await leadership.release()
+
+
+class Settler:
+    """One process's life as leader."""
+
+    def __init__(self, settings: SettlerSettings, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._metrics = SettlerMetrics(telemetry)
+        self._problem: str | None = None
+        # Secrets and files first: a mistake in them is said before anything is touched.
+        self._key = load_operator_key(settings.operator)
+        self._salt_key = load_salt_key(settings.salt_key_file)
+        self._faults = Faults(settings.fault_point)
+
+    def unwell(self) -> str | None:
+        """Return what keeps money from moving, for /healthz."""
+        return self._problem
+
+    async def work(self, api: ApiServer, leadership: Leadership, stop: asyncio.Event) -> None:
+        """Follow the hub and run cycles until told to stop."""
+        settings = self._settings
+        hub = HubObjects(
+            api,
+            may_write=leadership.check if settings.lease.enabled else lambda: None,
+            in_flight=settings.writers.in_flight,
+            page_size=settings.watch.page_size,
+            silence_seconds=settings.watch.silence_seconds,
+        )
+        following = asyncio.create_task(hub.follow(), name="watches")
+        try:
+            async with AsyncExitStack() as stack:
+                if await _first(hub.synced(), stop) is None:
+                    return
+                cycle = await self._cycle(hub, stack, stop)
+                while cycle is not None and not stop.is_set():
+                    await self._once(cycle)
+                    await _first(asyncio.sleep(settings.epochs.poll_seconds), stop)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _once(self, cycle: Cycle) -> None:
+        """Run one cycle; whatever it meets, the next one looks again."""
+        try:
+            await cycle.run()
+            self._problem = None
+        except NotLeading:
+            raise
+        except (Retryable, ApiError) as error:
+            self._metrics.failed(error)
+            log.warning("cycle interrupted", error=f"{type(error).__name__}: {error}")
+        except (MoneyError, OSError) as error:
+            self._metrics.failed(error)
+            self._problem = str(error)
+            log.error("nothing is settled", error=f"{type(error).__name__}: {error}")
+        except Exception as error:
+            # NB: a bug must not end the process: it would come back to the same objects and die again.
+            self._metrics.failed(error)
+            self._problem = f"{type(error).__name__}: {error}"
+            log.exception("the cycle failed")
+
+    async def _cycle(self, hub: HubObjects, stack: AsyncExitStack, stop: asyncio.Event) -> Cycle | None:
+        """Put the parts together; None when told to stop before the chain answered."""
+        settings = self._settings
+        archive = DirectoryArchive(settings.archive_directory, faults=self._faults)
+        if settings.payments.mode == "ledger":
+            domain = Domain.of_ledger(from_hex(settings.hub_id))
+            history = History(archive, domain)
+            payments: Payments = LedgerPayments(
+                domain,
+                self._key,
+                decimals=settings.payments.token_decimals,
+                settlements=hub.settlements.values,
+                accounts=hub.accounts.values,
+                charged=lambda payer: history.books.by_payer.get(payer, 0),
+                unix_now=_unix_now,
+            )
+        else:
+            if not settings.chain.rpc_urls:
+                raise SettingsError("--chain.rpc-urls (FALLOW_CHAIN__RPC_URLS) must be set.")
+            rpc = await stack.enter_async_context(
+                Rpc(settings.chain.rpc_urls[0], timeout_seconds=settings.chain.rpc_timeout_seconds)
+            )
+            escrow = Escrow(rpc, settings.payments.escrow)
+            checked = await self._domain(escrow, stop)
+            if checked is None:
+                return None
+            domain = checked
+            history = History(archive, domain)
+            payments = ChainPayments(
+                escrow,
+                domain,
+                self._key,
+                confirmations=settings.chain.confirmations,
+                fee_ceiling=settings.chain.fee_ceiling_gwei * GWEI,
+            )
+        return Cycle(
+            hub=hub,
+            payments=payments,
+            archive=archive,
+            history=history,
+            money=Money(
+                domain=domain,
+                token=settings.payments.token,
+                decimals=settings.payments.token_decimals,
+            ),
+            salt_key=self._salt_key,
+            epochs=settings.epochs,
+            faults=self._faults,
+            metrics=self._metrics,
+            unix_now=_unix_now,
+        )
+
+    async def _domain(self, escrow: Escrow, stop: asyncio.Event) -> Domain | None:
+        """Check once that chain, escrow, hub, token and key are the ones meant.
+
+        Waits for the chain to answer. Raises SettingsError when it answers something else.
+        """
+        payments = self._settings.payments
+        while not stop.is_set():
+            try:
+                domain = await escrow.domain()
+                token = await escrow.token()
+                decimals = await token.decimals()
+                operator = (await escrow.head()).operator
+                break
+            except Retryable as error:
+                self._problem = f"the chain does not answer: {error}"
+                log.warning("waiting for the chain", error=str(error))
+                await _first(asyncio.sleep(self._settings.epochs.poll_seconds), stop)
+        else:
+            return None
+        for flag, said, found in (
+            ("--payments.chain-id", str(payments.chain_id), str(domain.chain_id)),
+            ("--hub-id", self._settings.hub_id, "0x" + domain.hub_id.hex()),
+            ("--payments.token", checksummed(payments.token), token.address),
+            ("--payments.token-decimals", str(payments.token_decimals), str(decimals)),
+        ):
+            if said != found:
+                raise SettingsError(f"{flag} is {said}, but the escrow {escrow.address} says {found}.")
+        if operator != self._key.address:
+            log.error("this key is not the escrow's operator", key=self._key.address, operator=operator)
+        return domain
+
+
+async def _first(awaitable: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool | None:
+    """Await something, but not past `stop`; True when it came to its end, None when stopped first."""
+    task = asyncio.create_task(awaitable)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        both: set[asyncio.Task[Any]] = {task, stopping}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return None
+    finally:
+        for each in (task, stopping):
+            each.cancel()
+        await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+def _unix_now() -> int:
+    return int(time.time())

@@ -1,0 +1,72 @@
+"""What was ever paid, as the archive's chain of bundles tells: the memory against paying twice.
+
+Kept per job as index ranges, so that it grows with jobs and placements, not with attempts. An
+attempt (job, index, number) is paid once; an index has at most `replicas` paid successes.
+"""
+
+from __future__ import annotations
+
+from fallow.resources.ranges import EMPTY, IndexRanges
+from fallow.settler.claim_checks import Counted
+from fallow.settler.refusals import ClaimRefused
+
+
+class Books:
+    """Everything paid up to one epoch, or (in a book of its own) within the epoch being made."""
+
+    def __init__(self) -> None:
+        self.by_payer: dict[str, int] = {}
+        """Smallest units debited so far."""
+        self.by_account: dict[str, int] = {}
+        """By namespace/name."""
+        self._claim_ids: set[bytes] = set()
+        self._attempts: dict[tuple[str, int], IndexRanges] = {}
+        self._successes: dict[str, list[IndexRanges]] = {}
+        """By job; entry k holds the indexes with more than k paid successes."""
+
+    def __contains__(self, claim_id: bytes) -> bool:
+        return claim_id in self._claim_ids
+
+    def add(self, paid: Counted) -> None:
+        """Count a claim as paid."""
+        self._claim_ids.add(paid.claim_id)
+        number = paid.job_uid, paid.attempt
+        self._attempts[number] = self._attempts.get(number, EMPTY) | paid.indexes
+        layers = self._successes.setdefault(paid.job_uid, [])
+        again = paid.succeeded
+        for depth, layer in enumerate(layers):
+            layers[depth], again = layer | again, layer & again
+        if again:
+            layers.append(again)
+        self.by_payer[paid.payer] = self.by_payer.get(paid.payer, 0) + paid.amount
+        self.by_account[paid.account] = self.by_account.get(paid.account, 0) + paid.amount
+
+    def attempts(self, job_uid: str, attempt: int) -> IndexRanges:
+        """Return the indexes whose attempt of this number is paid."""
+        return self._attempts.get((job_uid, attempt), EMPTY)
+
+    def successes(self, job_uid: str, count: int) -> IndexRanges:
+        """Return the indexes with at least `count` paid successes (count >= 1)."""
+        layers = self._successes.get(job_uid, [])
+        return layers[count - 1] if count <= len(layers) else EMPTY
+
+
+def refuse_if_paid(claim: Counted, past: Books, present: Books) -> None:
+    """Raise ClaimRefused when `past` and `present` (the epoch being made) together already hold
+    this claim, one of its attempts, or as many successes of an index as are paid.
+    """
+    if claim.claim_id in past or claim.claim_id in present:
+        raise ClaimRefused("AlreadyPaid", "this claim was settled before")
+    for books in (past, present):
+        twice = books.attempts(claim.job_uid, claim.attempt) & claim.indexes
+        if twice:
+            raise ClaimRefused("AlreadyPaid", f"attempt {claim.attempt} of index {twice} was paid before")
+    blocked = EMPTY
+    for old in range(claim.replicas + 1):
+        # Indexes with `old` successes in the past and the rest of the allowance in this epoch.
+        new = claim.replicas - old
+        had = past.successes(claim.job_uid, old) if old else claim.succeeded
+        has = present.successes(claim.job_uid, new) if new else claim.succeeded
+        blocked |= had & has & claim.succeeded
+    if blocked:
+        raise ClaimRefused("SecondSuccess", f"a success of index {blocked} was paid before")

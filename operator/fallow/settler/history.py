@@ -1,0 +1,63 @@
+"""The settled epochs, followed from the final commitment back through the archive.
+
+The chain (or ledger) says which epoch is the last; each bundle names the commitment before it. So
+the books hold exactly what was paid, however many bundles lie in the archive unused.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from fallow.receipts.epochs import genesis_commitment
+from fallow.receipts.typed_data import Domain
+from fallow.settler.archive import DirectoryArchive
+from fallow.settler.books import Books
+from fallow.settler.bundle import Bundle
+
+log = structlog.get_logger(__name__)
+
+
+class History:
+    """Books that follow the chain of commitments."""
+
+    def __init__(self, archive: DirectoryArchive, domain: Domain) -> None:
+        self._archive = archive
+        self._genesis = genesis_commitment(domain)
+        self._commitments = [self._genesis]
+        self.books = Books()
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are final."""
+        return len(self._commitments) - 1
+
+    def commitment(self, epoch: int) -> bytes | None:
+        """Return the commitment of a final epoch."""
+        return self._commitments[epoch] if 0 <= epoch < len(self._commitments) else None
+
+    def commitments(self) -> list[bytes]:
+        """Return the commitments of all final epochs, 1 first."""
+        return self._commitments[1:]
+
+    def follow(self, commitment: bytes) -> None:
+        """Take in every epoch up to the one with this commitment.
+
+        Starts over when that is no successor of what is known: final blocks were undone. Raises
+        ArchiveDamaged when a bundle is missing: then nothing may be settled, since what it paid
+        could be paid again.
+        """
+        if commitment == self._commitments[-1]:
+            return
+        fresh: list[Bundle] = []
+        at = commitment
+        while at not in (self._commitments[-1], self._genesis):
+            bundle = self._archive.find(at)
+            fresh.append(bundle)
+            at = bundle.settlement.previous_commitment
+        if at != self._commitments[-1]:
+            log.error("final epochs were undone: reading all of them again", known=self.epochs)
+            self.books, self._commitments = Books(), [self._genesis]
+        for bundle in reversed(fresh):
+            for paid in bundle.counted():
+                self.books.add(paid)
+            self._commitments.append(bundle.commitment)

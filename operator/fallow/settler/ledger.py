@@ -1,0 +1,156 @@
+"""Ledger mode: the hub's own Settlements are the books; credit limits stand in for balances.
+
+Creating the Settlement settles it. Its name is the epoch's number alone, so the API server lets
+only one epoch n exist, whoever races; each carries the settler's EIP-712 signature over its
+commitment (chain id 0), and each commitment names the one before: nobody can change the past
+unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from eth_account.signers.local import LocalAccount
+from pydantic import ValidationError
+
+from fallow.receipts.epochs import MAX_LINE_AMOUNT, Line, commitment, genesis_commitment, pack_lines
+from fallow.receipts.messages import Settlement
+from fallow.receipts.typed_data import Domain, check_signed_by, sign
+from fallow.receipts.words import from_hex, keccak, to_hex
+from fallow.resources.money import parse_amount
+from fallow.resources.settlement import SettlementSpec, SettlementTransaction
+from fallow.settler.accounts import limit_of, payer_of
+from fallow.settler.bundle import Bundle
+from fallow.settler.protocol import JSON, Position, Purse, Settled
+from fallow.settler.refusals import ArchiveDamaged, PayerRefused
+
+
+class LedgerPayments:
+    """Payments in the hub's own books.
+
+    `settlements` and `accounts` give the present objects, `charged` what a payer was debited so far
+    (smallest units), `unix_now` the time.
+    """
+
+    mode: Literal["chain", "ledger"] = "ledger"
+
+    def __init__(
+        self,
+        domain: Domain,
+        key: LocalAccount,
+        *,
+        decimals: int,
+        settlements: Callable[[], Iterable[JSON]],
+        accounts: Callable[[], Iterable[JSON]],
+        charged: Callable[[str], int],
+        unix_now: Callable[[], int],
+    ) -> None:
+        self.domain = domain
+        self._key = key
+        self._decimals = decimals
+        self._settlements = settlements
+        self._accounts = accounts
+        self._charged = charged
+        self._unix_now = unix_now
+        self._verified: dict[str, tuple[int, bytes]] = {}
+
+    async def position(self) -> Position:
+        """Return the end of the chain of Settlements. Raises ArchiveDamaged when one does not verify."""
+        by_epoch = {obj["spec"]["epoch"]: obj for obj in self._settlements()}
+        epoch, last = 0, genesis_commitment(self.domain)
+        while epoch + 1 in by_epoch:
+            found = self._verify(by_epoch[epoch + 1], previous=last)
+            epoch, last = epoch + 1, found
+        if len(by_epoch) > epoch:
+            raise ArchiveDamaged(f"the ledger has epochs beyond {epoch}, but not epoch {epoch + 1}")
+        return Position(block=epoch, time=self._unix_now(), epoch=epoch, commitment=last, settled=epoch)
+
+    async def purse(self, payer: str, *, position: Position, final: bool) -> Purse:
+        """Return the credit that is left: the payer's highest limit, less what it was charged."""
+        limits = [
+            limit
+            for account in self._accounts()
+            if payer_of(account) == payer
+            for limit in [limit_of(account, decimals=self._decimals)]
+            if limit is not None
+        ]
+        return Purse(
+            bound=bool(limits),
+            balance=max(0, max(limits, default=0) - self._charged(payer)),
+            cap=MAX_LINE_AMOUNT,
+            debitable_from=0,
+            under_notice=0,
+        )
+
+    async def payee_is_active(self, payee: str) -> bool:
+        """Say yes: a ledger's payees are the hub admin's to accept."""
+        return True
+
+    async def simulate(self, bundle: Bundle) -> None:
+        """Raise PayerRefused when an epoch is more than a payer's credit."""
+        position = await self.position()
+        debits: dict[str, int] = {}
+        for line in bundle.lines:
+            debits[line.payer] = debits.get(line.payer, 0) + line.amount
+        for payer, debit in debits.items():
+            purse = await self.purse(payer, position=position, final=True)
+            if debit > purse.balance:
+                raise PayerRefused("InsufficientBalance", (payer, debit, purse.balance))
+
+    async def sign(
+        self, bundle: Bundle, *, earlier: Sequence[SettlementTransaction]
+    ) -> SettlementTransaction | None:
+        """Return None: the Settlement itself is signed."""
+        return None
+
+    async def broadcast(self, transaction: SettlementTransaction) -> None:
+        """Never called: there are no transactions."""
+        raise AssertionError("a ledger has no transactions")
+
+    async def settled(
+        self, bundle: Bundle, transactions: Sequence[SettlementTransaction], *, position: Position
+    ) -> Settled:
+        """Return the epoch's own number as its block."""
+        return Settled(block=bundle.settlement.epoch, transaction=None, gas_used=None)
+
+    async def is_stuck(self, transactions: Sequence[SettlementTransaction]) -> bool:
+        """Say no."""
+        return False
+
+    def settlement_name(self, bundle: Bundle) -> str:
+        """Return the epoch's number as a name: there can be only one."""
+        return f"epoch-{bundle.settlement.epoch:06d}"
+
+    def signature(self, bundle: Bundle) -> str | None:
+        """Return the settler's signature over the commitment."""
+        return sign(self.domain, bundle.settlement, key=self._key)
+
+    def _verify(self, obj: JSON, *, previous: bytes) -> bytes:
+        """Return a Settlement's commitment, checked against its content, signature and predecessor."""
+        uid = obj["metadata"]["uid"]
+        if uid in self._verified:
+            epoch, known = self._verified[uid]
+            if epoch == obj["spec"]["epoch"] and from_hex(obj["spec"]["previousCommitment"]) == previous:
+                return known
+        try:
+            spec = SettlementSpec.model_validate(obj["spec"])
+        except ValidationError as error:
+            raise ArchiveDamaged(f"the Settlement {obj['metadata']['name']} is malformed") from error
+        lines = [
+            Line(line.payer, line.payee, parse_amount(line.amount, decimals=spec.token_decimals))
+            for line in spec.lines
+        ]
+        message = Settlement(
+            epoch=spec.epoch,
+            previous_commitment=previous,
+            lines_hash=keccak(pack_lines(lines)),
+            claims_root=from_hex(spec.claims_root),
+            allocations_root=from_hex(spec.allocations_root),
+            bundle_hash=from_hex(spec.bundle_hash),
+        )
+        if spec.commitment != to_hex(commitment(message)):
+            raise ArchiveDamaged(f"the Settlement of epoch {spec.epoch} is not what its commitment says")
+        check_signed_by(self._key.address, self.domain, message, signature=spec.signature or "")
+        self._verified[uid] = spec.epoch, from_hex(spec.commitment)
+        return from_hex(spec.commitment)

@@ -1,0 +1,57 @@
+"""The settler's own metrics."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+
+from prometheus_client import Counter, Gauge
+
+from fallow.settler.bundle import Bundle
+from fallow.settler.gathering import Gathered
+from fallow.settler.protocol import Position, Settled
+from fallow.settler.refusals import ClaimRefused
+from fallow.telemetry import Telemetry
+
+
+class SettlerMetrics:
+    """What the settler counts, in the process's registry."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        registry = telemetry.registry
+        self._epoch = Gauge("fallow_epoch", "Last epoch that is final.", registry=registry)
+        self._block = Gauge("fallow_block", "Newest block that counts as final.", registry=registry)
+        self._epochs = Counter("fallow_epochs_settled", "Epochs brought to their end.", registry=registry)
+        self._claims = Counter("fallow_claims_settled", "Claims settled.", registry=registry)
+        self._refused = Counter("fallow_claims_refused", "Claims refused.", ["reason"], registry=registry)
+        self._waiting = Gauge("fallow_claims_waiting", "Claims that wait.", ["reason"], registry=registry)
+        self._gas = Counter("fallow_gas_used", "Gas that settlements used.", registry=registry)
+        self._failures = Counter(
+            "fallow_settler_cycle_failures", "Cycles that ended early.", ["error"], registry=registry
+        )
+        self._reasons: set[str] = set()
+
+    def looked(self, position: Position) -> None:
+        """Note where money stands."""
+        self._epoch.set(position.epoch)
+        self._block.set(position.block)
+
+    def settled(self, bundle: Bundle, settled: Settled) -> None:
+        """Note a settled epoch."""
+        self._epochs.inc()
+        self._claims.inc(len(bundle.claims))
+        self._gas.inc(settled.gas_used or 0)
+
+    def refused(self, refusal: ClaimRefused) -> None:
+        """Note a refused claim."""
+        self._refused.labels(refusal.reason).inc()
+
+    def waiting(self, gathered: Gathered) -> None:
+        """Note what waits for what."""
+        tally = Tally(wait.reason for wait in gathered.waiting.values())
+        self._reasons |= set(tally)
+        for reason in self._reasons:
+            self._waiting.labels(reason).set(tally.get(reason, 0))
+
+    def failed(self, error: Exception) -> None:
+        """Note a cycle that could not go on."""
+        self._failures.labels(type(error).__name__).inc()
