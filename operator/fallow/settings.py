@@ -1,4 +1,4 @@
-"""Every setting of the three programs: one tree of small typed groups, parsed in one place.
+"""Every setting of the programs: one tree of small typed groups, parsed in one place.
 
 Each field's docstring says what it is, in which unit, and why the default is what it is; `--help`
 prints the same text. A field is set by a flag (`--payments.mode`) or a variable
@@ -55,6 +55,7 @@ def _split_commas(value: object) -> object:
 
 
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+Xids = Annotated[tuple[Annotated[int, Field(ge=1, le=9999)], ...], NoDecode, BeforeValidator(_split_commas)]
 
 
 class Group(BaseModel):
@@ -114,6 +115,14 @@ class LeaseSettings(Group):
         return self
 
 
+class SettlerLeaseSettings(LeaseSettings):
+    """Leader election among settlers."""
+
+    # NB: a class of its own, not LeaseSettings(name=…): setting one field would bring back the hub's name.
+    name: Label = "fallow-settler"
+    """Name of the Lease, in the system namespace."""
+
+
 class WriterSettings(Group):
     """How many writes a program has under way, and how fast it writes."""
 
@@ -148,8 +157,8 @@ class WatchSettings(Group):
     sends a bookmark about once a minute."""
 
 
-class CommonSettings(BaseSettings):
-    """What every program needs to know."""
+class ProgramSettings(BaseSettings):
+    """What every program needs to know, whatever it is for."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -169,11 +178,6 @@ class CommonSettings(BaseSettings):
     kubeconfig: Path | None = None
     """Path of a kubeconfig for the cluster this program runs in; None uses the pod's own service
     account."""
-    hub_id: Bytes32
-    """The hub's identity: 0x and 64 hexadecimal digits, chosen once at install and the same in
-    all programs of a hub. It is part of every signature. `openssl rand -hex 32` makes one."""
-    system_namespace: Label = "fallow-system"
-    """Namespace of Fallow's own leases and configuration."""
     log_format: Literal["json", "console"] = "json"
     """json for machines, one object a line; console for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -181,6 +185,16 @@ class CommonSettings(BaseSettings):
     metrics_address: Listen = "127.0.0.1:0"
     """host:port of /metrics and /healthz; port 0 takes any free one and logs which; off serves
     none. Only local by default: a chart opens it where a scraper needs it."""
+
+
+class CommonSettings(ProgramSettings):
+    """What every program that belongs to a hub needs to know."""
+
+    hub_id: Bytes32
+    """The hub's identity: 0x and 64 hexadecimal digits, chosen once at install and the same in
+    all programs of a hub. It is part of every signature. `openssl rand -hex 32` makes one."""
+    system_namespace: Label = "fallow-system"
+    """Namespace of Fallow's own leases and configuration."""
     payments: PaymentsSettings = PaymentsSettings()
     watch: WatchSettings = WatchSettings()
 
@@ -337,7 +351,7 @@ class SettlerSettings(CommonSettings):
 
     chain: ChainSettings = ChainSettings()
     epochs: EpochSettings = EpochSettings()
-    lease: LeaseSettings = LeaseSettings(name="fallow-settler")
+    lease: SettlerLeaseSettings = SettlerLeaseSettings()
     writers: WriterSettings = WriterSettings()
     operator: KeyFileSettings = KeyFileSettings()
     """The key that signs settlements: on chain the operator's account, in ledger mode the
@@ -351,7 +365,58 @@ class SettlerSettings(CommonSettings):
     """For fault tests only: name of the step at which the process kills itself."""
 
 
-S = TypeVar("S", bound=CommonSettings)
+class ProbeIdlenessSettings(Group):
+    """When a device counts as idle."""
+
+    window_seconds: Seconds = 60
+    """A device is idle when nothing ran on it for this many seconds. A minute: longer than the
+    pauses of most programs between two steps; how long it must be idle before it is offered is
+    the Offer's business."""
+    memory_floor_mib: int = Field(default=128, ge=0, le=65_536)
+    """MiB in use up to which a device counts as empty. An idle H100 shows 1 to 20, a partitioned
+    one up to 80; a CUDA context alone takes over 300."""
+
+
+class ProbeHealthSettings(Group):
+    """When a device counts as healthy."""
+
+    period_seconds: Seconds = 30
+    """Time between two looks at error counters, in seconds; error events are taken up at every
+    sample. These counters cost the driver more than the others and change seldom."""
+    recovery_seconds: Seconds = 600
+    """A device that was faulty is healthy again after this many seconds without a fault. Ten
+    minutes: a flapping one must not collect guests in between."""
+    ignored_xids: Xids = ()
+    """XID numbers that do not count against a device, separated by commas, besides 13, 31, 43,
+    45, 68 and 109, which are the application's own."""
+
+
+class ProbeSettings(ProgramSettings):
+    """The probe: tells what accelerators a node has, whether they are well and which are idle."""
+
+    node_name: str = Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    """Name of the Node this runs on; a DaemonSet fills it from spec.nodeName."""
+    period_seconds: float = Field(default=5, ge=1, le=60)
+    """Time between two samples in seconds. 5 is often enough for a window of a minute, and seldom
+    enough for under 1 % of a core."""
+    look_again_seconds: Seconds = 600
+    """How often the own annotation is read back, in seconds, in case somebody removed it."""
+    proc: Path = Path("/proc")
+    """Where the host's /proc is: processes on devices are explained by it. The probe runs in the
+    host's process namespace, so the default is right there."""
+    service_account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Directory with token and ca.crt; used where no kubeconfig is set."""
+    idle: ProbeIdlenessSettings = ProbeIdlenessSettings()
+    health: ProbeHealthSettings = ProbeHealthSettings()
+
+    @model_validator(mode="after")
+    def _window_has_samples(self) -> Self:
+        if self.idle.window_seconds < self.period_seconds:
+            raise ValueError("period_seconds must be at most idle.window_seconds")
+        return self
+
+
+S = TypeVar("S", bound=ProgramSettings)
 
 
 def parse(program: type[S], arguments: Sequence[str], *, name: str = "fallow") -> tuple[S, list[str]]:
@@ -385,12 +450,13 @@ def variables(program: type[BaseModel], prefix: str = ENV_PREFIX) -> list[str]:
     return names
 
 
-def unknown_variables(program: type[CommonSettings], environment: Mapping[str, str]) -> list[str]:
+def unknown_variables(program: type[ProgramSettings], environment: Mapping[str, str]) -> list[str]:
     """Write one sentence for each `FALLOW_` variable that no program reads, with the nearest name.
 
-    A variable of another program is no mistake: one environment may serve all three.
+    A variable of another program is no mistake: one environment may serve all.
     """
-    known = {name for each in (HubSettings, AgentSettings, SettlerSettings) for name in variables(each)}
+    programs = (HubSettings, AgentSettings, SettlerSettings, ProbeSettings)
+    known = {name for each in programs for name in variables(each)}
     groups = {name.rsplit(NESTED, 1)[0] for name in known if NESTED in name}
     sentences = []
     for name in sorted(environment):
@@ -416,11 +482,12 @@ _PATTERNS = {
     "^0x[0-9a-f]{64}$": "0x and 64 hexadecimal digits",
     "^0x[0-9a-fA-F]{40}$": "0x and 40 hexadecimal digits",
     "^(off|": "host:port or off",
+    "^[a-z0-9]([-a-z0-9.]*": "a Node's name",
     "^[a-z0-9](": "at most 63 lower-case letters, digits and dashes, as Kubernetes names are",
 }
 
 
-def _sentence(program: type[CommonSettings], error: ValidationError) -> str:
+def _sentence(program: type[ProgramSettings], error: ValidationError) -> str:
     """Say the first problem of a validation as one sentence with flag, variable and what is allowed."""
     problem = error.errors(include_url=False)[0]
     path = [str(part) for part in problem["loc"] if not isinstance(part, int)]
@@ -461,7 +528,7 @@ def _real_path(program: type[BaseModel], path: Sequence[str]) -> list[str]:
     return real
 
 
-def _parser_sentence(program: type[CommonSettings], text: str) -> str:
+def _parser_sentence(program: type[ProgramSettings], text: str) -> str:
     """Say what argparse says, with the nearest flag where one is unknown."""
     said = text.removeprefix("error parsing CLI: ")
     unknown = re.search(r"unrecognized arguments: (\S+)", said)

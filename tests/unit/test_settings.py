@@ -202,3 +202,12 @@ def test_settings__every_field__says_what_it_is_and_its_unit(program: type[Commo
         assert description, path
         if path.endswith("_seconds"):
             assert re.search(r"second|\d+ ms|longer than", description), f"{path}: {description}"
+
+
+def test_settler__when_one_lease_field_is_set__then_the_lease_keeps_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FALLOW_LEASE__DURATION_SECONDS", "10")
+    monkeypatch.setenv("FALLOW_HUB_ID", "0x" + 64 * "1")
+    settings, _ = parse(SettlerSettings, ["--archive-directory", "archive"])
+    assert (settings.lease.name, settings.lease.duration_seconds) == ("fallow-settler", 10)
