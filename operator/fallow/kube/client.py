@@ -10,12 +10,13 @@ idempotent methods), and a 401 whose token has been renewed since.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 import aiohttp
 import msgspec
@@ -23,7 +24,6 @@ import msgspec
 from fallow import __version__
 from fallow.errors import Gone
 from fallow.kube.answers import JSON, error_from_answer, no_answer
-from fallow.kube.config import Connection
 from fallow.kube.kinds import Resource
 from fallow.kube.stream import WatchEvent, events_of, hang_up
 from fallow.telemetry import Telemetry
@@ -32,6 +32,28 @@ __all__ = ["JSON", "ApiServer", "Listing", "WatchEvent"]
 
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
+
+
+class Credentials(Protocol):
+    """Where an API server is and how to prove who we are: a `Connection`, or a `ServiceAccount`."""
+
+    @property
+    def server(self) -> str:
+        """Base URL without a slash at the end."""
+
+    @property
+    def proxy(self) -> str | None:
+        """URL of a proxy to go through, or None."""
+
+    @property
+    def server_hostname(self) -> str | None:
+        """Name to expect in the server's certificate where it is not the URL's, or None."""
+
+    def ssl_context(self) -> ssl.SSLContext | bool:
+        """Make the TLS context."""
+
+    async def authorization(self, *, rejected: str | None = None) -> str | None:
+        """Return the Authorization header; `rejected` is the one that the server just refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +73,7 @@ class ApiServer:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Credentials,
         *,
         name: str,
         telemetry: Telemetry | None = None,
@@ -73,6 +95,9 @@ class ApiServer:
         timeout_seconds: float = 10.0,
     ) -> Self:
         """Read credentials (see `Connection.load`); nothing is sent yet."""
+        # NB: late, since it brings Kopf and the official client, which not every program has room for.
+        from fallow.kube.config import Connection
+
         connection = await Connection.load(kubeconfig)
         return cls(connection, name=name, telemetry=telemetry, timeout_seconds=timeout_seconds)
 

@@ -30,6 +30,7 @@ import structlog
 from fallow.errors import ApiError
 from fallow.kube.backoff import Backoff
 from fallow.kube.client import ApiServer
+from fallow.kube.config import Connection
 from fallow.kube.view import View
 
 log = structlog.get_logger(__name__)
@@ -108,6 +109,7 @@ def _registry(api: ApiServer, feeds: Sequence[View]) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=registry, id="fallow")  # type: ignore[untyped-decorator, unused-ignore]
     async def login(**_: Any) -> kopf.ConnectionInfo:
+        assert isinstance(api.connection, Connection)  # nobody runs Kopf with lighter credentials
         return await api.connection.kopf_info()
 
     for view in feeds:
