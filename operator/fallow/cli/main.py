@@ -68,6 +68,14 @@ def settler(context: typer.Context) -> None:
     run.settler(context.args)
 
 
+@app.command(
+    context_settings=_PASSED_ON, help="Run a node's probe. `fallow probe --help` explains every setting."
+)
+def probe(context: typer.Context) -> None:
+    """Run a node's probe."""
+    run.probe(context.args)
+
+
 @app.command()
 def version() -> None:
     """Show the version and exit."""

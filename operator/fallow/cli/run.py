@@ -13,10 +13,10 @@ import structlog
 
 from fallow import __version__
 from fallow.errors import SettingsError
-from fallow.settings import AgentSettings, CommonSettings, HubSettings, SettlerSettings, parse
+from fallow.settings import AgentSettings, HubSettings, ProbeSettings, ProgramSettings, SettlerSettings, parse
 from fallow.telemetry import configure_logging
 
-S = TypeVar("S", bound=CommonSettings)
+S = TypeVar("S", bound=ProgramSettings)
 
 
 def hub(arguments: Sequence[str]) -> None:
@@ -34,6 +34,11 @@ def settler(arguments: Sequence[str]) -> None:
     _start("settler", SettlerSettings, arguments)
 
 
+def probe(arguments: Sequence[str]) -> None:
+    """Run the probe of one node until it is told to stop."""
+    _start("probe", ProbeSettings, arguments)
+
+
 def _start(program: str, kind: type[S], arguments: Sequence[str]) -> None:
     settings, warnings = parse(kind, arguments, name=f"fallow {program}")
     configure_logging(program=program, log_format=settings.log_format, level=settings.log_level)
@@ -45,7 +50,7 @@ def _start(program: str, kind: type[S], arguments: Sequence[str]) -> None:
     log.info("stopped")
 
 
-def _entry(program: str) -> Callable[[CommonSettings], None]:
+def _entry(program: str) -> Callable[[ProgramSettings], None]:
     try:
         module = importlib.import_module(f"fallow.{program}.app")
     except ModuleNotFoundError as error:
@@ -54,5 +59,5 @@ def _entry(program: str) -> Callable[[CommonSettings], None]:
         raise SettingsError(
             f'`fallow {program}` needs the Python package {error.name}: pip install "fallow[{program}]".'
         ) from error
-    entry: Callable[[CommonSettings], None] = module.run
+    entry: Callable[[ProgramSettings], None] = module.run
     return entry
