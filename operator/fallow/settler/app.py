@@ -109,6 +109,11 @@ class Settler:
         hub = HubObjects(
             api,
             may_write=leadership.check if settings.lease.enabled else lambda: None,
+            domain=Domain(
+                chain_id=settings.payments.chain_id,
+                escrow=checksummed(settings.payments.escrow),
+                hub_id=from_hex(settings.hub_id),
+            ),
             in_flight=settings.writers.in_flight,
             page_size=settings.watch.page_size,
             silence_seconds=settings.watch.silence_seconds,
@@ -157,7 +162,7 @@ class Settler:
                 domain,
                 self._key,
                 decimals=settings.payments.token_decimals,
-                settlements=hub.settlements.values,
+                settlements=hub.own_settlements,
                 accounts=hub.accounts.values,
                 charged=lambda payer: history.books.by_payer.get(payer, 0),
                 unix_now=_unix_now,

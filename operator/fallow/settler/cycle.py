@@ -105,7 +105,7 @@ class Cycle:
         """Bring every Settlement up to a final epoch to its end."""
         for obj in self._restored():
             await self._hub.create_settlement(obj)
-        for obj in sorted(self._hub.settlements.values(), key=lambda obj: int(obj["spec"]["epoch"])):
+        for obj in self._hub.own_settlements():
             state = (obj.get("status") or {}).get("state", "Pending")
             epoch = obj["spec"]["epoch"]
             if state in ("Confirmed", "Abandoned") or epoch > position.epoch:
@@ -117,7 +117,7 @@ class Cycle:
 
     def _restored(self) -> list[JSON]:
         """Return Settlements that this hub lacks: it was restored from before they were made."""
-        known = {obj["spec"]["commitment"] for obj in self._hub.settlements.values()}
+        known = {obj["spec"]["commitment"] for obj in self._hub.own_settlements()}
         lacking = [each for each in self._history.commitments() if to_hex(each) not in known]
         if lacking:
             log.warning("this hub is behind its settlements: replaying the archive", epochs=len(lacking))
@@ -204,7 +204,7 @@ class Cycle:
     async def _begun(self, position: Position) -> tuple[JSON, Bundle] | None:
         """Return the next epoch as a predecessor of this process began it, or None."""
         abandoned = set()
-        for obj in self._hub.settlements.values():
+        for obj in self._hub.own_settlements():
             if obj["spec"]["previousCommitment"] != to_hex(position.commitment):
                 continue
             if (obj.get("status") or {}).get("state") == "Abandoned":
@@ -391,7 +391,7 @@ class Cycle:
         """Return every transaction signed for this epoch's number, abandoned Settlements included."""
         return [
             transaction
-            for obj in self._hub.settlements.values()
+            for obj in self._hub.own_settlements()
             if obj["spec"]["epoch"] == bundle.settlement.epoch
             for transaction in _transactions(obj)
         ]

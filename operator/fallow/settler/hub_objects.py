@@ -18,6 +18,8 @@ from fallow.kube.compare_and_set import write_status
 from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT
 from fallow.kube.view import View
 from fallow.kube.watch import Reflector
+from fallow.receipts.typed_data import Domain
+from fallow.receipts.words import to_hex
 
 log = structlog.get_logger(__name__)
 
@@ -33,12 +35,14 @@ class HubObjects:
         self,
         api: ApiServer,
         *,
+        domain: Domain,
         may_write: Callable[[], None],
         in_flight: int,
         page_size: int,
         silence_seconds: float,
     ) -> None:
         self._api = api
+        self._domain = domain
         self._check_leading = may_write
         self._in_flight = asyncio.Semaphore(in_flight)
         self.changed = asyncio.Event()
@@ -73,6 +77,24 @@ class HubObjects:
         """Return the UID of a namespace, or None when there is none."""
         found = self.namespaces.get(name)
         return None if found is None else str(found["metadata"]["uid"])
+
+    def own_settlements(self) -> list[JSON]:
+        """Return this hub's Settlements on this chain and escrow, by epoch.
+
+        Those of an escrow before a migration stay on the hub; their epochs count for nothing here.
+        """
+        return sorted(
+            (obj for obj in self.settlements.values() if self._is_own(obj["spec"])),
+            key=lambda obj: int(obj["spec"]["epoch"]),
+        )
+
+    def _is_own(self, spec: Mapping[str, Any]) -> bool:
+        domain = self._domain
+        return bool(
+            spec["hubId"] == to_hex(domain.hub_id)
+            and spec["chainId"] == domain.chain_id
+            and spec["escrow"].lower() == domain.escrow.lower()
+        )
 
     async def create_settlement(self, obj: JSON) -> JSON:
         """Create a Settlement, or return the one of that name when it is there already.
