@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,8 @@ class ScriptedAgent:
                 self._object("ProviderNode", f"{self.name}-{at}", spec),
             )
         self._heart.start()
+        # A rig that has just come up still prepares their storage.
+        wait_until("placements and claims to be served", lambda: (self.placements(), self.claims()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -183,6 +185,7 @@ class ScriptedAgent:
         indexes: Iterable[int] | None = None,
         seconds: int = 1,
         words: str = "",
+        results: Mapping[int, str] | None = None,
     ) -> Json:
         """Report tasks (by default all that are left) as ended, with a receipt; the last one finishes."""
         number = placement["spec"]["attempt"]
@@ -197,6 +200,8 @@ class ScriptedAgent:
             "receipt": self._receipt(placement, texts),
             "state": "Finished" if len(texts) == len(tasks) else "Running",
         }
+        if results:
+            status["results"] = [{"index": index, "value": value} for index, value in results.items()]
         if words:
             status["lastWords"] = [
                 {"index": ending[-1], "outcome": outcome.word, "exitCode": 1, "message": words}

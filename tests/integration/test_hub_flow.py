@@ -272,6 +272,36 @@ def test_tasks_handed_back__job_keeps_off_the_provider_for_a_while_and_then_trie
     wait_until("success", lambda: jobs.condition(name, "Succeeded") == "True")
 
 
+def test_provider_removed_and_silent__work_moves_and_what_it_signed_for_is_claimed(
+    rig: Rig, agent: ScriptedAgent, jobs: Jobs, tmp_path: Path
+) -> None:
+    with ScriptedAgent(rig, f"hub-{uuid.uuid4().hex[:6]}", tmp_path, gpu_price="9") as other:
+        both = {"providers": [agent.name, other.name]}
+        name = jobs.submit(3, provider=agent.name, requirements=both, unreachableSeconds=600)
+        (placement,) = wait_until("a placement at the cheaper one", agent.placements)
+        agent.end(placement, indexes=[0])
+        agent.fall_silent()
+        rig.client("hub_admin").merge(f"{API}/providers/{agent.name}", {"spec": {"desired": "Removed"}})
+        (moved,) = wait_until("the rest at the other", other.placements)
+        assert str(tasks_of(moved)) == "1-2"
+        wait_until("the placement there to go", lambda: not agent.placements())
+        assert [claim["spec"]["ended"] for claim in agent.claims()] == [["0:0:1:S:"]]
+        other.end(moved)
+        wait_until("success", lambda: jobs.condition(name, "Succeeded") == "True")
+
+
+def test_results_inline__are_copied_to_the_jobs_namespace(
+    rig: Rig, agent: ScriptedAgent, jobs: Jobs, account: str
+) -> None:
+    name = jobs.submit(2, provider=agent.name, results="Inline")
+    (placement,) = wait_until("a placement", agent.placements)
+    agent.end(placement, results={0: "zero", 1: "one"})
+    wait_until("absorption", lambda: not agent.placements())
+    found = rig.hub_client().get(f"/api/v1/namespaces/{account}/configmaps/{name}-results-0")
+    assert found["data"] == {"0": "zero", "1": "one"}
+    assert found["metadata"]["ownerReferences"][0]["name"] == name
+
+
 def test_receipt_of_another_key__is_not_paid(agent: ScriptedAgent, jobs: Jobs) -> None:
     from eth_account import Account as Key
 

@@ -24,6 +24,8 @@ from fallow.scheduler.snapshot import CPU, MEMORY, PODS, STORAGE
 MAX_FAULTS = 8
 """Sentences in one condition; more are counted."""
 MAX_MESSAGE = 1024
+MAX_INLINE_TASKS = 256
+"""Most tasks of a placement that carries results of up to 1 KiB each."""
 _NATIVE = frozenset({CPU, MEMORY, STORAGE})
 
 
@@ -183,6 +185,8 @@ def _shape(job: Mapping[str, Any], spec: ComputeJobSpec) -> Iterator[str]:
         yield f"spec.tasks of a gang must be at most {MAX_TASKS_PER_PLACEMENT}"
     if spec.gang and spec.parallelism is not None and spec.parallelism < spec.tasks:
         yield "spec.parallelism of a gang must not be below spec.tasks: all its tasks run at once"
+    if spec.gang and spec.results == "Inline" and spec.tasks > MAX_INLINE_TASKS:
+        yield f"spec.tasks of a gang with inline results must be at most {MAX_INLINE_TASKS}"
     if spec.verification.type != "None":
         yield "spec.verification Replicate is not available on this hub yet: use None"
     if spec.billing != "PerTask":

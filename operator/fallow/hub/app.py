@@ -19,7 +19,8 @@ import structlog
 
 from fallow.errors import NotLeading
 from fallow.hub.carrying import Carrier
-from fallow.hub.cycle import Clock, Cycle
+from fallow.hub.cycle import Cycle
+from fallow.hub.desk import Clock, Desk
 from fallow.hub.placements import JSON
 from fallow.hub.staleness import SilenceLimits, Staleness
 from fallow.hub.view import HubView
@@ -149,7 +150,7 @@ class Hub:
                 may_write=leadership.may_write,
                 telemetry=self._telemetry,
             ) as writers:
-                cycle = Cycle(
+                desk = Desk(
                     view,
                     Carrier(api, view, writers, monotonic=time.monotonic),
                     self._staleness,
@@ -159,7 +160,7 @@ class Hub:
                     watching=lambda: heartbeats.alive(within_seconds=patience),
                 )
                 await self._synced(view, stop)
-                await self._loop(cycle, view, keeping, stop)
+                await self._loop(Cycle(desk), view, keeping, stop)
                 await writers.drain(timeout_seconds=DRAIN_SECONDS)
         finally:
             for task in following:

@@ -111,6 +111,26 @@ class Carrier:
 
         self._writers.submit(key, send, priority=NORMAL, on_done=done)
 
+    def create_results(self, results: JSON, *, job_uid: str, done_for: Callable[[], None]) -> None:
+        """Create a ConfigMap of results; `done_for` is told once it is there."""
+        key = results_key(results["metadata"]["labels"][LABEL_PLACEMENT_UID])
+
+        async def send() -> None:
+            await self._created(kinds.CONFIG_MAP, results, LABEL_PLACEMENT_UID)
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                done_for()
+            elif isinstance(error, NotFound | AlreadyExists):
+                # NB: its namespace is going away, or a stranger's ConfigMap has the name: the job goes on.
+                log.warning("results cannot be written", job=job_uid, error=str(error))
+                done_for()
+            else:
+                self._refused(key, error)
+            self._touch(job_uid)
+
+        self._writers.submit(key, send, priority=NORMAL, on_done=done)
+
     def stop(self, placed: Placed, *, reason: str) -> None:
         """Have a placement's agent end every guest and start none."""
         obj = self._object(placed)
@@ -264,6 +284,11 @@ def placement_key(placed: Placed) -> Hashable:
 def claim_key(placement_uid: str) -> Hashable:
     """Return the writers' key of a placement's claim."""
     return ("claim", placement_uid)
+
+
+def results_key(placement_uid: str) -> Hashable:
+    """Return the writers' key of a placement's results."""
+    return ("results", placement_uid)
 
 
 def provider_key(name: str) -> Hashable:

@@ -1,6 +1,6 @@
 """What happens next to one placement: a pure function, so that every cycle says the same until it is done.
 
-    running → (stop | release) → finished → claim → absorb → delete
+    running → (stop | release) → finished → claim → results → absorb → delete
 
 Each step is one write, and each is decided from what the API server says, not from what this process
 remembers: a hub that dies between two steps goes on with the next one.
@@ -25,6 +25,7 @@ class Step(Enum):
     STOP = auto()
     RELEASE = auto()
     CLAIM = auto()
+    RESULTS = auto()
     ABSORB = auto()
     DELETE = auto()
 
@@ -51,6 +52,8 @@ class Circumstances:
     owes: bool = False
     """Whether something is payable that the agent has signed for."""
     claimed: bool = False
+    has_results: bool = False
+    """Whether there are inline results that are not copied to the job's namespace yet."""
     absorbed: bool = False
 
 
@@ -59,6 +62,8 @@ def fate(placed: Placed, given: Circumstances) -> Fate:
     if _is_over(placed, given):
         if given.owes and not given.claimed:
             return Fate(Step.CLAIM)
+        if given.job != "Gone" and given.has_results and not given.absorbed:
+            return Fate(Step.RESULTS)
         if given.job != "Gone" and not given.absorbed:
             return Fate(Step.ABSORB)
         return Fate(Step.DELETE)

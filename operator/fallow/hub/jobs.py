@@ -17,6 +17,10 @@ NUMBERS_PER_RESERVATION = 64
 """Placement numbers reserved with one status write; what a restart leaves unused is never used."""
 
 
+LONGEST_AVOIDED_SECONDS = 300.0
+FORGIVEN_SECONDS = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """A ComputeJob's spec, parsed and judged. Without `spec` the verdict is a refusal."""
@@ -89,6 +93,7 @@ class JobRecord:
         return frozenset(name for name, (_, until) in self.avoid.items() if until > now)
 
     def could_not_start(self, provider: str, now: float) -> None:
-        """Keep off a provider: 2, 4, 8 … at most 300 seconds."""
-        times = self.avoid.get(provider, (0, 0.0))[0] + 1
-        self.avoid[provider] = (times, now + min(300.0, 2.0**times))
+        """Keep off a provider: 2, 4, 8 … at most 300 seconds; after ten good minutes all is forgotten."""
+        times, until = self.avoid.get(provider, (0, now))
+        times = 1 if now - until > FORGIVEN_SECONDS else times + 1
+        self.avoid[provider] = (times, now + min(LONGEST_AVOIDED_SECONDS, 2.0**times))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed
+from fallow.resources.base import API_VERSION
+from fallow.resources.ended import Outcome
 from fallow.resources.money import format_amount
 from fallow.resources.naming import (
     LABEL_JOB_NAME,
@@ -73,6 +75,39 @@ def placement(
                 "backoffLimitPerTask": spec.backoff_limit_per_task,
                 "paidFailureSeconds": paid_failure_seconds,
             },
+        },
+    }
+
+
+def results(obj: JSON, placed: Placed, *, job: JSON) -> JSON:
+    """Return the ConfigMap `<job>-results-<n>` with the results of a placement's counted successes.
+
+    It belongs to the job (same namespace), so Kubernetes' garbage collector deletes it with the job.
+    """
+    counted = {one.index for one in placed.counted if one.outcome is Outcome.SUCCEEDED}
+    meta = job["metadata"]
+    return {
+        "metadata": {
+            "name": f"{meta['name']}-results-{placed.number}",
+            "namespace": meta["namespace"],
+            "labels": {
+                **labels_of(meta["uid"], name=meta["name"], namespace=meta["namespace"]),
+                LABEL_PLACEMENT_UID: placed.uid,
+                LABEL_PROVIDER: placed.provider,
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "ComputeJob",
+                    "name": meta["name"],
+                    "uid": meta["uid"],
+                }
+            ],
+        },
+        "data": {
+            str(one["index"]): one["value"]
+            for one in obj["status"].get("results") or ()
+            if one["index"] in counted
         },
     }
 

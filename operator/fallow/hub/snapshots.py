@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from fallow.hub.acceptance import MAX_INLINE_TASKS
 from fallow.hub.claims import paid_of
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed
@@ -258,6 +259,7 @@ def build(
                 gang=spec.gang,
                 slots_left=None if spec.parallelism is None else max(0, spec.parallelism - slots),
                 timeout_seconds=spec.task_timeout_seconds,
+                placement_tasks=MAX_INLINE_TASKS if spec.results == "Inline" else None,
             )
         )
     held = purses(view, accounts.values(), decimals=decimals, now=now)

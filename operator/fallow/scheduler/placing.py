@@ -199,7 +199,10 @@ def _place_gang(job: Job, capacity: Capacity, limits: Limits) -> Answer:
         if not _may_use(candidate.provider.name, job, ()):
             answer.obstacles[Obstacle.MAX_PROVIDERS] += nodes
             continue
-        if size > limits.placement_tasks or capacity.guests_left(candidate.provider.name, size) < size:
+        if (
+            size > job.most_per_placement(limits)
+            or capacity.guests_left(candidate.provider.name, size) < size
+        ):
             answer.obstacles[Obstacle.GUEST_LIMIT] += nodes
             continue
         rooms = capacity.rooms(candidate, job.shape)
@@ -308,7 +311,7 @@ def _assign(job: Job, drafts: Iterable[_Draft], limits: Limits) -> tuple[list[Pl
             extra = draft.queued * slots_seen // draft.slots - queued_seen
             queued_seen += extra
             while slots > 0:
-                room = limits.placement_tasks - size
+                room = job.most_per_placement(limits) - size
                 if room <= 0:
                     places.append(_placement(job, draft, assignments))
                     assignments, size = [], 0

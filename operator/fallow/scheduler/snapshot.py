@@ -98,6 +98,12 @@ class Job:
     slots_left: int | None = None
     """How many more tasks `parallelism` lets run at once; None without a limit."""
     timeout_seconds: int = 86_400
+    placement_tasks: int | None = None
+    """Most tasks in one of its placements, where that is less than for others."""
+
+    def most_per_placement(self, limits: Limits) -> int:
+        """Return the bound that holds for its placements."""
+        return min(limits.placement_tasks, self.placement_tasks or limits.placement_tasks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,16 @@ CASES: dict[str, tuple[Placed, Circumstances, Fate]] = {
     "finished and owed: claim first": (FINISHED, replace(PRESENT, owes=True), Fate(Step.CLAIM)),
     "claimed: absorb": (FINISHED, replace(PRESENT, owes=True, claimed=True), Fate(Step.ABSORB)),
     "nothing owed: absorb": (FINISHED, PRESENT, Fate(Step.ABSORB)),
+    "inline results: copied before absorption": (
+        FINISHED,
+        replace(PRESENT, has_results=True),
+        Fate(Step.RESULTS),
+    ),
+    "inline results of a job that is gone: nobody reads them": (
+        FINISHED,
+        Circumstances(job="Gone", has_results=True),
+        Fate(Step.DELETE),
+    ),
     "absorbed: delete": (FINISHED, replace(PRESENT, absorbed=True), Fate(Step.DELETE)),
     "job gone: stop": (RUNNING, Circumstances(job="Gone"), Fate(Step.STOP, stop_reason="JobDeleted")),
     "job gone, stopped already: wait": (
@@ -106,6 +116,7 @@ circumstances = st.builds(
     owes=st.booleans(),
     claimed=st.booleans(),
     absorbed=st.booleans(),
+    has_results=st.booleans(),
 )
 some_placed = st.builds(
     placed,

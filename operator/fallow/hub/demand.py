@@ -1,0 +1,158 @@
+"""Jobs in the cycle: added up when something happened to them, and their statuses written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fallow.hub import folding, job_status
+from fallow.hub.acceptance import problem_of_account
+from fallow.hub.carrying import job_key
+from fallow.hub.desk import Desk, has_condition
+from fallow.hub.fates import Step
+from fallow.hub.folding import read_folded
+from fallow.hub.jobs import NUMBERS_PER_RESERVATION, JobRecord, read_wish
+from fallow.hub.placements import JSON
+from fallow.hub.steps import Steps
+from fallow.hub.view import ASSUMED
+from fallow.kube.compare_and_set import merge_patch
+
+STATUS_SECONDS = 1.0
+"""A job's status follows what changes at most this often, unless something waits for the write."""
+_URGENT = frozenset({"folded", "placementsReserved", "completionTime"})
+"""Parts of a status that something waits for."""
+
+
+class Demand:
+    """Where each job stands."""
+
+    def __init__(self, desk: Desk, steps: Steps) -> None:
+        self._desk = desk
+        self._steps = steps
+
+    def follow(self, uid: str) -> None:
+        """Add a job up anew, and take each of its placements its next step."""
+        desk = self._desk
+        job = desk.view.jobs_by_uid.get(uid)
+        if job is None or job["metadata"].get("deletionTimestamp"):
+            self._wind_up(uid, deleted=job is not None)
+            return
+        desk.memory.gone.discard(uid)
+        record = self._record(uid, job)
+        record.folded = read_folded(job.get("status") or {}, decimals=desk.decimals)
+        if record.wish.spec is None:
+            desk.memory.waiting.discard(uid)
+            return
+        record.account_problem = problem_of_account(
+            desk.account_of(job, record),
+            name=record.wish.spec.account_ref.name,
+            ledger=desk.settings.payments.mode == "ledger",
+            now=desk.clock.unix(),
+        )
+        live = desk.view.live(uid)
+        record.standing = folding.standing(
+            record.folded,
+            [(placed, self._steps.paid_so_far(placed)) for placed in live],
+            tasks=record.wish.spec.tasks,
+            backoff_limit=record.wish.spec.backoff_limit_per_task,
+        )
+        for placed in live:
+            self._steps.observe(placed, record)
+            self._steps.take(placed, job, record)
+        if record.standing.pending and not record.wish.spec.suspend:
+            desk.memory.waiting.add(uid)
+        else:
+            desk.memory.waiting.discard(uid)
+            record.wait = None
+        self._expire(job, record)
+
+    def report(self, uid: str, now: float) -> None:
+        """Write a job's status where it differs, but not too often. `now` is monotonic."""
+        desk = self._desk
+        job, record = desk.view.jobs_by_uid.get(uid), desk.memory.records.get(uid)
+        if job is None or record is None or job["metadata"].get("deletionTimestamp"):
+            return
+        if desk.carrier.busy(job_key(uid)):
+            return  # looked at again when that write is answered
+        before = job.get("status") or {}
+        folded = self._absorbed(uid, record)
+        reserved = before.get("placementsReserved") or 0
+        if uid in desk.memory.waiting and record.next_number >= reserved:
+            reserved = record.next_number + NUMBERS_PER_RESERVATION
+        status = job_status.status_of(
+            job, record, self._outside(uid, record, folded), folded=folded, reserved_numbers=reserved
+        )
+        patch = merge_patch(before, status)
+        if not patch:
+            return
+        urgent = not before or bool(_URGENT & patch.keys())
+        if not urgent and now - record.status_written_at < STATUS_SECONDS:
+            desk.memory.later_jobs.add(uid)
+            return
+        record.status_written_at = now
+        desk.carrier.job_status(job, status, urgent=urgent)
+
+    def _record(self, uid: str, job: JSON) -> JobRecord:
+        records = self._desk.memory.records
+        record = records.get(uid)
+        if record is None:
+            # NB: whatever was reserved may have been used by the process before us.
+            reserved = (job.get("status") or {}).get("placementsReserved") or 0
+            record = JobRecord(read_wish(job, decimals=self._desk.decimals), next_number=reserved)
+            records[uid] = record
+        elif record.wish.generation != (job["metadata"].get("generation") or 0):
+            record.wish = read_wish(job, decimals=self._desk.decimals)
+        return record
+
+    def _wind_up(self, uid: str, *, deleted: bool) -> None:
+        """Stop, claim and delete what is left of a job that is gone; ask before believing it."""
+        desk, memory = self._desk, self._desk.memory
+        memory.waiting.discard(uid)
+        memory.records.pop(uid, None)
+        live = list(desk.view.live(uid))
+        if not live:
+            memory.gone.discard(uid)
+            return
+        if not deleted and uid not in memory.gone:
+            # NB: a view may lag behind; stopping everybody's guests on its word would be past mending.
+            if not desk.carrier.busy(job_key(uid)):
+                desk.carrier.look_for_job(live[0], lambda gone: memory.gone.add(uid) if gone else None)
+            return
+        for placed in live:
+            self._steps.observe(placed, None)
+            self._steps.take(placed, None, None)
+
+    def _expire(self, job: JSON, record: JobRecord) -> None:
+        """Delete a job whose `ttlSecondsAfterFinished` has passed since it finished and settled."""
+        assert record.wish.spec is not None
+        ttl = record.wish.spec.ttl_seconds_after_finished
+        finished = (job.get("status") or {}).get("completionTime")
+        if ttl is None or finished is None or not has_condition(job, "Settled"):
+            return
+        since = self._desk.clock.unix() - datetime.fromisoformat(finished).timestamp()
+        if since >= ttl and not self._desk.carrier.busy(job_key(job["metadata"]["uid"])):
+            self._desk.carrier.delete_job(job)
+
+    def _absorbed(self, uid: str, record: JobRecord) -> folding.Folded:
+        """Return the job's folded contributions with every placement whose time has come."""
+        folded = record.folded
+        for placed in self._desk.view.live(uid):
+            if placed.uid.startswith(ASSUMED):
+                continue
+            if self._steps.fate_of(placed, record).step is Step.ABSORB:
+                folded = folding.absorb(folded, placed, self._steps.paid_in_the_end(placed))
+        return folded
+
+    def _outside(self, uid: str, record: JobRecord, folded: folding.Folded) -> job_status.Outside:
+        desk = self._desk
+        known = desk.view.claims_of_job.get(uid, {}).values()
+        done = sum(1 for claim in known if (claim.get("status") or {}).get("state") in ("Settled", "Refused"))
+        return job_status.Outside(
+            now=datetime.fromtimestamp(desk.clock.unix(), UTC),
+            decimals=desk.decimals,
+            account_problem=record.account_problem,
+            live=sum(1 for placed in desk.view.live(uid) if placed.number not in folded.placements),
+            claims=max(len(known), folded.claims),
+            settled=done,
+            last_words=record.last_words,
+            symbol=desk.settings.payments.token_symbol,
+        )

@@ -1,0 +1,107 @@
+"""Gives waiting jobs to the scheduler and carries out what it decides."""
+
+from __future__ import annotations
+
+import structlog
+
+from fallow.hub import manifests, snapshots
+from fallow.hub.carrying import job_key
+from fallow.hub.desk import Desk, has_condition
+from fallow.hub.view import ASSUMED
+from fallow.receipts.statements import timestamp
+from fallow.scheduler.cycle import schedule
+from fallow.scheduler.explain import Wait
+from fallow.scheduler.placing import Place
+from fallow.scheduler.snapshot import Limits
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatch:
+    """Places waiting tasks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def run(self) -> set[str]:
+        """Place what fits now; returns the jobs of which something is new to say."""
+        desk = self._desk
+        ready = [one for uid in sorted(desk.memory.waiting) if (one := self._ready(uid)) is not None]
+        if not ready:
+            return set()
+        snapshot = snapshots.build(
+            desk.view,
+            ready,
+            desk.memory.standings,
+            limits=Limits(placement_tasks=desk.settings.jobs.placement_tasks_max),
+            decimals=desk.decimals,
+            now=desk.clock.unix(),
+        )
+        decisions = schedule(snapshot)
+        told: set[str] = set()
+        by_uid = {one.uid: one for one in ready}
+        for place in decisions.places:
+            if self._place(place, by_uid[place.job_uid]):
+                told.add(place.job_uid)
+        for one in ready:
+            wait = decisions.waits.get(one.uid)
+            if wait != one.record.wait:
+                one.record.wait = wait
+                told.add(one.uid)
+        return told
+
+    def _ready(self, uid: str) -> snapshots.Waiting | None:
+        """Return a job that may be scheduled now, or None (and say why in its record)."""
+        desk = self._desk
+        job, record = desk.view.jobs_by_uid.get(uid), desk.memory.records.get(uid)
+        if job is None or record is None or record.wish.spec is None:
+            return None
+        account = desk.account_of(job, record)
+        if account is None or record.account_problem:
+            record.wait = Wait(record.account_problem, "Account")
+            return None
+        if not has_condition(job, "Accepted"):
+            return None
+        if record.next_number >= _numbers_reserved(job):
+            desk.view.touched_jobs.add(uid)  # its next status write reserves more
+            return None
+        if desk.carrier.busy(job_key(uid)):
+            return None  # its status is being written: perhaps an absorption
+        return snapshots.Waiting(uid, job, record, account, record.avoided(desk.clock.monotonic()))
+
+    def _place(self, place: Place, one: snapshots.Waiting) -> bool:
+        """Create the placement of a decision; False when no number is left for it."""
+        desk, record = self._desk, one.record
+        provider, quote = desk.view.providers.get(place.provider), desk.quote_of(place.provider)
+        number = record.next_number
+        if provider is None or quote is None or number >= _numbers_reserved(one.obj):
+            return False
+        assert record.wish.spec is not None
+        record.next_number += 1
+        obj = manifests.placement(
+            place,
+            job=one.obj,
+            record=record,
+            number=number,
+            term=desk.term(),
+            account=one.account,
+            provider=provider,
+            quote=quote,
+            hub_id=desk.settings.hub_id,
+            payments=desk.settings.payments,
+            paid_failure_seconds=max(
+                0, record.wish.spec.budget.max_paid_failure_seconds - record.folded.paid_failure_seconds
+            ),
+        )
+        name = obj["metadata"]["name"]
+        assumed = {"uid": ASSUMED + name, "creationTimestamp": timestamp(desk.clock.unix())}
+        desk.view.assume({**obj, "metadata": {**obj["metadata"], **assumed}})
+        desk.carrier.create_placement(obj)
+        log.info("placed", placement=name, job=one.uid, provider=place.provider, tasks=str(place.tasks))
+        return True
+
+
+def _numbers_reserved(job: dict[str, object]) -> int:
+    status = job.get("status")
+    reserved = status.get("placementsReserved") if isinstance(status, dict) else None
+    return reserved or 0

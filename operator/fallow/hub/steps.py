@@ -1,0 +1,198 @@
+"""Takes placements their next step: stop, release, claim, copy results, delete.
+
+`fates` says which; this gathers what that depends on and submits the write. Absorption, the step between, is
+part of the job's own status (`demand`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import structlog
+
+from fallow.hub import claims, manifests
+from fallow.hub.carrying import claim_key, placement_key, results_key
+from fallow.hub.desk import Desk
+from fallow.hub.fates import Circumstances, Fate, Step, fate
+from fallow.hub.folding import Paid
+from fallow.hub.jobs import JobRecord
+from fallow.hub.placements import JSON, Placed, unstartable
+from fallow.hub.view import ASSUMED
+from fallow.receipts.epochs import claim_id
+from fallow.receipts.pricing import cumulative_amount
+from fallow.receipts.words import to_hex
+from fallow.resources.naming import claim_name
+
+log = structlog.get_logger(__name__)
+
+
+class Steps:
+    """What happens to placements. A record of None means that the job is gone."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def take(self, placed: Placed, job: JSON | None, record: JobRecord | None) -> None:
+        """Take a placement its next step, unless one is under way."""
+        carrier = self._desk.carrier
+        if placed.uid.startswith(ASSUMED) or carrier.busy(placement_key(placed)):
+            return
+        decided = self.fate_of(placed, record)
+        if decided.step is Step.STOP:
+            assert decided.stop_reason is not None
+            carrier.stop(placed, reason=decided.stop_reason)
+        elif decided.step is Step.RELEASE:
+            log.info("tasks are taken away", placement=placed.name, tasks=str(decided.tasks))
+            carrier.release(placed, decided.tasks, still=lambda: self._is_lost(placed, record))
+        elif decided.step is Step.CLAIM:
+            self._claim(placed, record)
+        elif decided.step is Step.RESULTS:
+            assert job is not None
+            self._copy_results(placed, job)
+        elif decided.step is Step.DELETE:
+            carrier.delete_placement(placed)
+            self._desk.memory.forget_placement(placed.uid)
+
+    def fate_of(self, placed: Placed, record: JobRecord | None) -> Fate:
+        """Return the next step for a placement."""
+        return fate(placed, self._circumstances(placed, record))
+
+    def observe(self, placed: Placed, record: JobRecord | None) -> None:
+        """Note when this process first saw a placement run and finish, and what went wrong there."""
+        memory, clock = self._desk.memory, self._desk.clock
+        if placed.running or placed.ended:
+            memory.first_running.setdefault(placed.uid, clock.unix())
+        if placed.finished:
+            memory.first_finished.setdefault(placed.uid, clock.unix())
+        if record is None:
+            return
+        record.last_words = placed.last_words or record.last_words
+        if placed.uid not in memory.unstartable and unstartable(placed):
+            memory.unstartable.add(placed.uid)
+            record.could_not_start(placed.provider, clock.monotonic())
+            log.info("tasks could not start", placement=placed.name, provider=placed.provider)
+
+    def paid_so_far(self, placed: Placed) -> Paid:
+        """Return what a live placement costs: its claim, or what it has come to so far."""
+        claim = self._desk.view.claim_of.get(placed.uid)
+        if claim is not None:
+            return claims.paid_of(claim)
+        seconds = placed.payable_seconds
+        return Paid(
+            seconds=seconds,
+            amount=cumulative_amount(total_seconds=seconds, price_per_task_hour=placed.price),
+        )
+
+    def paid_in_the_end(self, placed: Placed) -> Paid:
+        """Return what an ended placement cost: its claim, or nothing."""
+        claim = self._desk.view.claim_of.get(placed.uid)
+        return claims.paid_of(claim) if claim is not None else Paid()
+
+    def _circumstances(self, placed: Placed, record: JobRecord | None) -> Circumstances:
+        removed = self._desk.is_removed(placed.provider)
+        claimed = placed.uid in self._desk.view.claim_of
+        over = placed.finished or removed
+        return Circumstances(
+            job=_state_of(record),
+            provider_lost=self._is_lost(placed, record) and not removed,
+            provider_removed=removed,
+            provider_silent=self._desk.staleness.silent(placed.provider),
+            owes=over and not claimed and self._owes(placed, record),
+            claimed=claimed,
+            has_results=over and record is not None and self._has_results(placed, record),
+            absorbed=record is not None and placed.number in record.folded.placements,
+        )
+
+    def _is_lost(self, placed: Placed, record: JobRecord | None) -> bool:
+        """Return whether a placement's unfinished tasks go elsewhere now."""
+        desk = self._desk
+        if desk.is_removed(placed.provider):
+            return True
+        if record is None or record.wish.spec is None:
+            return False
+        seconds = record.wish.spec.unreachable_seconds
+        return desk.watching() and desk.staleness.released(placed.provider, unreachable_seconds=seconds)
+
+    # ---- money -----------------------------------------------------------------------------------------
+
+    def _assess(self, placed: Placed, record: JobRecord | None) -> claims.Assessment:
+        desk = self._desk
+        left = placed.paid_failure_seconds
+        if record is not None and record.wish.spec is not None:
+            spent = record.folded.paid_failure_seconds + sum(
+                self.paid_in_the_end(other).failure_seconds
+                for other in desk.view.live(placed.job_uid)
+                if other.number not in record.folded.placements
+            )
+            left = min(left, max(0, record.wish.spec.budget.max_paid_failure_seconds - spent))
+        now = desk.memory.first_finished.get(placed.uid, desk.clock.unix())
+        return claims.assess(placed, now=now, failure_seconds_left=left)
+
+    def _owes(self, placed: Placed, record: JobRecord | None) -> bool:
+        """Return whether something is payable, and signed for."""
+        obj = self._desk.object_of(placed)
+        if obj is None or not placed.ended or self._assess(placed, record).amount == 0:
+            return False
+        version = obj["metadata"]["resourceVersion"]
+        known = self._desk.memory.receipts.get(placed.uid)
+        if known is None or known[0] != version:
+            problem = claims.receipt_problem(obj)
+            if not problem and not claims.covered(placed, obj["status"].get("ended") or ()):
+                problem = "the report has attempts that are not this placement's"
+            known = self._desk.memory.receipts[placed.uid] = (version, problem)
+            if problem:
+                log.error(
+                    "receipt refused: nothing of it is paid",
+                    placement=placed.name,
+                    provider=placed.provider,
+                    problem=problem,
+                )
+        return not known[1]
+
+    def _claim(self, placed: Placed, record: JobRecord | None) -> None:
+        desk = self._desk
+        obj = desk.object_of(placed)
+        # NB: one claim of a job at a time, as each counts against the failures that the job still pays for.
+        claiming = (claim_key(other.uid) for other in desk.view.live(placed.job_uid))
+        if obj is None or any(desk.carrier.busy(key) for key in claiming):
+            return
+        claim = claims.claim_of(
+            obj,
+            placed,
+            self._assess(placed, record),
+            name=claim_name(placed.uid, 0),
+            claim_id=to_hex(claim_id(desk.domain.hub_id, placed.uid, 0)),
+            term=desk.term(),
+            labels=manifests.claim_labels(placed),
+            first_running=desk.memory.first_running.get(placed.uid),
+            finished=desk.memory.first_finished.get(placed.uid, desk.clock.unix()),
+        )
+        desk.carrier.create_claim(claim, job_uid=placed.job_uid)
+
+    # ---- inline results --------------------------------------------------------------------------------
+
+    def _has_results(self, placed: Placed, record: JobRecord) -> bool:
+        if record.wish.spec is None or record.wish.spec.results != "Inline":
+            return False
+        obj = self._desk.object_of(placed)
+        some = obj is not None and bool((obj.get("status") or {}).get("results"))
+        return some and placed.uid not in self._desk.memory.results_written
+
+    def _copy_results(self, placed: Placed, job: JSON) -> None:
+        obj = self._desk.object_of(placed)
+        if obj is None or self._desk.carrier.busy(results_key(placed.uid)):
+            return
+        written = self._desk.memory.results_written
+        self._desk.carrier.create_results(
+            manifests.results(obj, placed, job=job),
+            job_uid=placed.job_uid,
+            done_for=lambda: written.add(placed.uid),
+        )
+
+
+def _state_of(record: JobRecord | None) -> Literal["Present", "Suspended", "Complete", "Gone"]:
+    if record is None or record.wish.spec is None or record.standing is None:
+        return "Gone"
+    if record.standing.complete:
+        return "Complete"
+    return "Suspended" if record.wish.spec.suspend else "Present"

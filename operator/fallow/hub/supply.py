@@ -1,0 +1,86 @@
+"""Providers in the cycle: judged when something happened to them, reported every few seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import structlog
+
+from fallow.hub import provider_status
+from fallow.hub.carrying import provider_key
+from fallow.hub.desk import Desk
+from fallow.hub.providers import Hearing, read_quote, standing
+from fallow.hub.view import AGENT_LEASE
+from fallow.kube.compare_and_set import merge_patch
+from fallow.resources.naming import provider_namespace
+
+log = structlog.get_logger(__name__)
+
+STATUS_SECONDS = 3.0
+"""A Provider's status is written at most this often."""
+
+
+class Supply:
+    """Where each provider stands."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._written_at: dict[str, float] = {}
+
+    def judge(self, name: str) -> None:
+        """Work out anew where a provider stands."""
+        desk, memory = self._desk, self._desk.memory
+        provider = desk.view.providers.get(name)
+        if provider is None:
+            memory.standings.pop(name, None)
+            memory.terms.pop(name, None)
+            desk.staleness.forget(name)
+            return
+        namespace = provider_namespace(name)
+        lease = desk.view.leases.get(AGENT_LEASE, namespace=namespace)
+        if lease is None:  # counted from now: an agent that never comes is silent after a while
+            desk.staleness.heard(name, "")
+        quote = desk.quote_of(name)
+        if quote is None:
+            memory.terms.pop(name, None)
+        elif name not in memory.terms or memory.terms[name].version != quote["metadata"]["resourceVersion"]:
+            memory.terms[name] = read_quote(quote, domain=desk.domain)
+        before = memory.standings.get(name)
+        after = memory.standings[name] = standing(
+            provider,
+            memory.terms.get(name),
+            Hearing(lease is not None, desk.staleness.silent(name)),
+            now=desk.clock.unix(),
+            payee_unregistered=desk.view.unregistered_payees.get(namespace, 0) > 0,
+            suspicious=desk.staleness.suspects_itself(),
+        )
+        if before is None or before.refuses != after.refuses:
+            log.info("provider", provider=name, schedulable=not after.refuses, reason=after.refuses)
+
+    def report(self, name: str, now: float) -> None:
+        """Write a provider's status where it differs, but not too often. `now` is monotonic."""
+        desk = self._desk
+        provider, known = desk.view.providers.get(name), desk.memory.standings.get(name)
+        if provider is None or known is None:
+            self._written_at.pop(name, None)
+            return
+        if now - self._written_at.get(name, float("-inf")) < STATUS_SECONDS:
+            desk.memory.later_providers.add(name)
+            return
+        if desk.carrier.busy(provider_key(name)):
+            return
+        lease = desk.view.leases.get(AGENT_LEASE, namespace=provider_namespace(name))
+        renewed = (lease or {}).get("spec", {}).get("renewTime")
+        status = provider_status.status_of(
+            provider,
+            known,
+            desk.view.nodes_of(name),
+            desk.view.holdings,
+            earned=desk.view.earned[provider["spec"]["payee"].lower()],
+            decimals=desk.decimals,
+            last_contact=datetime.fromisoformat(renewed) if renewed else None,
+            now=datetime.fromtimestamp(desk.clock.unix(), UTC),
+        )
+        if merge_patch(provider.get("status") or {}, status):
+            self._written_at[name] = now
+            desk.carrier.provider_status(provider, status)
