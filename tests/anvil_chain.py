@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,18 +42,17 @@ def anvil(log: Path, *arguments: str) -> Iterator[Anvil]:
         port = probe.getsockname()[1]
     command = [str(contracts_toolchain().anvil), "--host", "127.0.0.1", "--port", str(port), *arguments]
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True)
+        # NB: never a pipe that nobody reads: anvil would stop at the moment it is full.
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("Listening on"):
-                    break
-            else:
-                raise RuntimeError(f"anvil ended at once; its words are in {log}")
+            while "Listening on" not in log.read_text():
+                if process.poll() is not None:
+                    raise RuntimeError(f"anvil ended at once: {log.read_text()}")
+                time.sleep(0.02)
             yield Anvil(f"http://127.0.0.1:{port}", process.pid)
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,13 @@ import money_terms as money
 from devkit.rig import Rig
 from devkit.rig.api import ApiError
 from fallow.receipts.typed_data import Domain
+from fallow.receipts.words import keccak
+from fallow.resources.account import AccountLimits
+from fallow.resources.money import parse_amount
 from fallow.resources.naming import claim_name
 from fallow.resources.terms import Terms
 from fallow.settler.escrow import Escrow
+from fallow.settler.faults import KILLED, ON_CHAIN_ONLY, FaultPoint
 from fallow.settler.rpc import Rpc
 from integration.settler_process import SettlerProcess, claim_object
 
@@ -116,15 +120,13 @@ def hub_lease(rig: Rig) -> None:
 
 @pytest.fixture
 def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -> Iterator[World]:
-    with anvil_chain.anvil(tmp_path / "anvil.log") as chain:
+    with anvil_chain.anvil(tmp_path / "anvil.log", "--block-time", "0.2") as chain:
 
         async def prepare() -> anvil_chain.Deployment:
             async with Rpc(chain.url) as rpc:
                 made = await anvil_chain.deploy(rpc)
                 await anvil_chain.fund(rpc, made, money.key("payer"), DEPOSIT)
                 await made.escrow.register_payee(money.key("payee"), sender=anvil_chain.DEPLOYER)
-                await rpc.w3.provider.make_request("evm_setAutomine", [False])
-                await rpc.w3.provider.make_request("evm_setIntervalMining", [1])
                 return made
 
         deployment = asyncio.run(prepare())
@@ -158,8 +160,39 @@ def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -
             yield World(rig, settler, deployment.domain, terms, balances)
 
 
-def test_claim__pending__is_settled_and_the_account_told_first(chain_world: World) -> None:
-    world = chain_world
+@pytest.fixture
+def ledger_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -> Iterator[World]:
+    # NB: a ledger's Settlements are named by number alone, so each test needs the hub to itself.
+    for old in rig.hub_client().get(f"{API}/settlements")["items"]:
+        rig.hub_client().delete(f"{API}/settlements/{old['metadata']['name']}")
+    domain = Domain.of_ledger(keccak(hub_namespace.encode()))
+    account = money.an_account(domain, limits=AccountLimits(max_total="1000"))
+    _account(rig, hub_namespace, account)
+    terms = money.some_terms(domain, account=account, account_namespace=hub_namespace)
+    settler = SettlerProcess(rig, tmp_path / "settler", domain)
+    world = World(rig, settler, domain, terms, lambda: (0, 0))
+
+    def balances() -> tuple[int, int]:
+        amounts = [
+            parse_amount(line["amount"], decimals=money.DECIMALS)
+            for settlement in world.settlements()
+            for line in settlement["spec"]["lines"]
+        ]
+        return DEPOSIT - sum(amounts), sum(amounts)
+
+    world.balances = balances
+    with settler:
+        yield world
+
+
+@pytest.fixture(params=["chain", "ledger"])
+def world(request: pytest.FixtureRequest) -> World:
+    """Either kind of payments: what follows holds for both."""
+    found: World = request.getfixturevalue(f"{request.param}_world")
+    return found
+
+
+def test_claim__pending__is_settled_and_the_account_told_first(world: World) -> None:
     claim = world.claim()
     world.settler.start()
     world.until_settled(claim)
@@ -174,5 +207,25 @@ def test_claim__pending__is_settled_and_the_account_told_first(chain_world: Worl
     }
     (settlement,) = world.settlements()
     assert status["commitment"] == settlement["spec"]["commitment"]
-    assert status["transaction"] == settlement["status"]["transactions"][0]["hash"]
+    if world.domain.chain_id:
+        assert status["transaction"] == settlement["status"]["transactions"][0]["hash"]
+    world.until("the Settlement Confirmed", lambda: world.settlements()[0]["status"]["state"] == "Confirmed")
     assert world.settler.stop() == 0
+
+
+def test_kill__at_every_step_of_an_epoch__pays_once_to_the_unit(world: World) -> None:
+    # Each process finds what the one before left, and dies at the next step: also while it recovers.
+    points = [point for point in FaultPoint if world.domain.chain_id or point not in ON_CHAIN_ONLY]
+    claims = []
+    for point in points:
+        claims += [world.claim(), world.claim()]
+        world.settler.start(fault=point)
+        assert world.settler.wait() == KILLED, f"{point} was not reached: {world.settler.said()}"
+    world.settler.start()
+    world.until_settled(*claims)
+    paid = len(claims) * PRICE_OF_ONE
+    assert world.balances() == (DEPOSIT - paid, paid)
+    listed = [
+        name for one in world.settlements() for part in one["spec"]["claims"] for name in part["claims"]
+    ]
+    assert sorted(listed) == sorted(claims)
