@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
             path.unlink()
             print(f"removed {path.relative_to(ROOT)}")
     if options.contracts:
-        from devkit import contracts
+        from devkit.contracts import generate
 
-        contracts.generate()
+        generate()
     return 0
 
 

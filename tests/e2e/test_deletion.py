@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pod_log import PODS
-from submitting import (
+from devkit.rig import Rig
+from e2e.pod_log import PODS
+from e2e.submitting import (
     a_job,
     assert_money_is_conserved,
     claims_of,
@@ -14,8 +15,6 @@ from submitting import (
     wait_for,
     wait_settled,
 )
-
-from devkit.rig import Rig
 
 
 def _guests_of(rig: Rig, uid: str) -> int:

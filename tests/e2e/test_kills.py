@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from pod_log import PodLog
-from submitting import (
+
+from devkit.rig import Rig
+from e2e.pod_log import PodLog
+from e2e.submitting import (
     a_job,
     assert_each_index_succeeded_and_was_paid_once,
     assert_money_is_conserved,
@@ -14,8 +16,6 @@ from submitting import (
     wait_for,
     wait_settled,
 )
-
-from devkit.rig import Rig
 
 
 def test_kills__when_hub_agents_and_settler_die_in_turn__then_every_task_runs_and_is_paid_once(

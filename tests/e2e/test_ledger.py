@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from submitting import (
+from devkit.rig import Rig
+from e2e.submitting import (
     GROUP,
     a_job,
     assert_each_index_succeeded_and_was_paid_once,
@@ -10,8 +11,6 @@ from submitting import (
     submit,
     wait_settled,
 )
-
-from devkit.rig import Rig
 from fallow.receipts.epochs import genesis_commitment
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import from_hex, to_hex

@@ -6,7 +6,8 @@ import re
 from importlib.metadata import Distribution, distributions
 
 COMPATIBLE = re.compile(
-    r"apache|\bmit\b|mit-0|bsd|isc|psf|python software foundation|mpl-2\.0|mozilla public license 2\.0|cnri|public domain",
+    r"apache|\bmit\b|mit-0|bsd|isc|psf|python software foundation|mpl-2\.0"
+    r"|mozilla public license 2\.0|cnri|public domain",
     re.IGNORECASE,
 )
 """MPL-2.0 is file-level copyleft: fine to depend on unchanged."""
@@ -14,7 +15,7 @@ COMPATIBLE = re.compile(
 
 def _licence(distribution: Distribution) -> str:
     metadata = distribution.metadata
-    stated = metadata.get("License-Expression") or metadata.get("License") or ""
+    stated = str(metadata["License-Expression"] or metadata["License"] or "")
     classifiers = [entry for entry in metadata.get_all("Classifier") or () if entry.startswith("License")]
     return stated.splitlines()[0] if stated else ";".join(classifiers)
 

@@ -83,7 +83,7 @@ ACCOUNT = Kind(
     short_names=("acct",),
     spec=AccountSpec,
     status=AccountStatus,
-    description="Who pays for the jobs of a namespace: a payer bound by its own signature, or a ledger account.",
+    description="Who pays for a namespace's jobs: a payer bound by its own signature, or a ledger account.",
     columns=(
         Column(name="Payer", path=".spec.payer", description="The address that pays."),
         condition_column("Bound", description="Whether the payer's signature is valid here."),

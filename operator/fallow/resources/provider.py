@@ -109,7 +109,8 @@ PROVIDER = Kind(
     rules=(
         rule(
             "size(self.metadata.name) <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-            "a provider's name is at most 52 lower-case letters, digits and dashes: its namespace is provider-<name>",
+            "a provider's name is at most 52 lower-case letters, digits and dashes: "
+            "provider-<name> is its namespace",
         ),
     ),
 )
