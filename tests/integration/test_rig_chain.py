@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from devkit.errors import RigError
 from devkit.rig import Rig
 from devkit.rig import chain as chains
+from devkit.rig.artifacts import Artifact
 from devkit.rig.chain import Chain, credits_and_debits
 from devkit.rig.members import Member
 from devkit.rig.ports import Ports
@@ -47,10 +49,11 @@ def rig_and_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ri
 def test_start__done__payer_is_funded_and_payees_are_registered(rig_and_chain: tuple[Rig, Chain]) -> None:
     _, chain = rig_and_chain
     escrow = chain.escrow
-    balance, cap, _, _ = chain.rpc.read(
-        escrow, "payerOf(address)", "(uint96,uint96,uint40,uint24)", chain.payer.address
+    types, names = Artifact.of("FallowEscrow").outputs("payerOf")
+    payer = dict(
+        zip(names, chain.rpc.read(escrow, "payerOf(address)", types, chain.payer.address), strict=True)
     )
-    assert (balance, cap) == (chains.DEPOSIT, chains.CAP)
+    assert (payer["balance"], payer["cap"]) == (chains.DEPOSIT, chains.CAP)
     assert chain.rpc.read(escrow, "operator()", "address") == chain.operator.account.address.lower()
     assert chain.rpc.read(escrow, "domainSeparator()", "bytes32") == chain.domain.separator()
     for payee in chain.payees.values():
@@ -77,3 +80,8 @@ def test_keystore__with_its_password__opens_to_the_operator(rig_and_chain: tuple
     password = operator.password_file.read_text().strip()
     assert Account.decrypt(operator.keystore.read_text(), password) == operator.account.key
     assert operator.keystore.stat().st_mode & 0o077 == 0
+
+
+def test_deploy__with_a_field_that_the_contract_does_not_take__names_it() -> None:
+    with pytest.raises(RigError, match="shoeSize"):
+        Artifact.of("FallowEscrow").constructor_arguments({"shoeSize": 43})

@@ -1,6 +1,5 @@
 """The chain of a rig: anvil, a test token, the escrow, a payer with money in it and registered payees."""
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,8 +8,8 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from devkit.errors import RigError
+from devkit.rig.artifacts import Artifact
 from devkit.rig.keys import KeyFile, new_key, new_key_file
-from devkit.rig.manifests import ROOT
 from devkit.rig.planes import plain_environment
 from devkit.rig.ports import Ports
 from devkit.rig.record import Rig
@@ -27,8 +26,6 @@ DEPOSIT = 1_000_000 * UNIT
 CAP = 100_000 * UNIT
 BLOCK_SECONDS = 1
 READY_SECONDS = 30.0
-_ARTIFACTS = ROOT / "operator/fallow/settler/artifacts"
-_CONFIG = "(address,bytes32,address,address,address,address,uint16,uint32,uint32,uint32)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +79,22 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
     operator = new_key_file(keys, "operator")
     for account in (owner, payer, operator.account):
         rpc.give(account.address, ether=1000)
-    token = rpc.deploy(owner, _bytecode("TestToken"))
-    escrow = rpc.deploy(
-        owner,
-        _bytecode("FallowEscrow"),
-        _CONFIG,
-        token,
-        hub_id,
-        owner.address,
-        operator.account.address,
-        owner.address,  # guardian
-        owner.address,  # fee collector
-        500,  # fee at most 5 %
-        3600,  # withdrawal notice, seconds
-        0,  # payees are paid from their registration on: nobody waits a day for a demonstration
-        3600,  # dispute window, seconds
-    )
+    token = rpc.deploy(owner, Artifact.of("TestToken").bytecode)
+    config = {
+        "token": token,
+        "hubId": hub_id,
+        "owner": owner.address,
+        "operator": operator.account.address,
+        "guardian": owner.address,
+        "feeCollector": owner.address,
+        "maxFeeBasisPoints": 500,
+        "noticePeriod": 3600,
+        "payeeDelay": 0,  # payees are paid from their registration on: nobody waits a day for a demonstration
+        "disputeWindow": 3600,
+    }
+    contract = Artifact.of("FallowEscrow")
+    types, values = contract.constructor_arguments(config)
+    escrow = rpc.deploy(owner, contract.bytecode, types, *values)
     rpc.send(owner, token, "mint(address,uint256)", payer.address, 2 * DEPOSIT)
     rpc.send(payer, token, "approve(address,uint256)", escrow, DEPOSIT)
     rpc.send(payer, escrow, "deposit(address,uint96)", payer.address, DEPOSIT)
@@ -131,19 +128,25 @@ def credits_and_debits(
     rpc, escrow = Rpc(int(rig.chain["rpc"].rsplit(":", 1)[1])), rig.chain["escrow"]
 
     def credited(payee: str) -> int:
-        owed, _ = rpc.read(escrow, "creditsOf(address)", "(uint256,uint256)", payee)
-        return int(owed) + rpc.sum_of_events(escrow, "CreditsWithdrawn(address,uint256)", first_topic=payee)
+        owed = _field(rpc, escrow, "creditsOf", payee, "owed")
+        return owed + rpc.sum_of_events(escrow, "CreditsWithdrawn(address,uint256)", first_topic=payee)
 
     def debited(payer: str) -> int:
-        balance = rpc.read(escrow, "payerOf(address)", "(uint96,uint96,uint40,uint24)", payer)[0]
+        balance = _field(rpc, escrow, "payerOf", payer, "balance")
         withdrawn = rpc.sum_of_events(escrow, "Withdrawn(address,uint256)", first_topic=payer)
         deposited = rpc.sum_of_events(escrow, "Deposited(address,address,uint256)", first_topic=payer)
-        return deposited - withdrawn - int(balance)
+        return deposited - withdrawn - balance
 
     return (
         {payee.lower(): credited(payee) for payee in payees},
         {payer.lower(): debited(payer) for payer in payers},
     )
+
+
+def _field(rpc: Rpc, escrow: str, view: str, address: str, field: str) -> int:
+    """Read one field of what a view of the escrow says about an address."""
+    types, names = Artifact.of("FallowEscrow").outputs(view)
+    return int(rpc.read(escrow, f"{view}(address)", types, address)[names.index(field)])
 
 
 def _start_anvil(rig: Rig, ports: Ports) -> Rpc:
@@ -183,10 +186,6 @@ def _register(chain: Chain, payee: LocalAccount) -> None:
     signature = bytes.fromhex(sign(chain.domain, consent, key=payee).removeprefix("0x"))
     arguments = (payee.address, consent.deadline, signature)
     chain.rpc.send(chain.owner, chain.escrow, "registerPayee(address,uint64,bytes)", *arguments)
-
-
-def _bytecode(contract: str) -> str:
-    return str(json.loads((_ARTIFACTS / f"{contract}.json").read_text())["bytecode"])
 
 
 def _hex(account: LocalAccount) -> str:

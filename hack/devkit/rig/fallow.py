@@ -10,7 +10,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +245,6 @@ def _wait(rig: Rig) -> None:
             said = json.dumps(seen)
             raise RigError(f"{error} Its conditions: {said}; logs: {rig.state / 'logs'}") from error
 
-    waits = [(f"{API}/namespaces/default/accounts/default", "Bound", "Funded")]
-    waits += [(f"{API}/providers/{name}", "Reachable", "Schedulable") for name in rig.members]
-    with ThreadPoolExecutor(max_workers=len(waits)) as pool:
-        for future in [pool.submit(ready, *wait) for wait in waits]:
-            future.result()
+    ready(f"{API}/namespaces/default/accounts/default", "Bound", "Funded")
+    for name in rig.members:
+        ready(f"{API}/providers/{name}", "Reachable", "Schedulable")
