@@ -1,0 +1,97 @@
+"""Nothing is paid twice: attempts, successes and claims, over epochs and within one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.resources.ranges import IndexRanges
+from fallow.settler.books import Books, refuse_if_paid
+from fallow.settler.claim_checks import Counted
+from fallow.settler.refusals import ClaimRefused
+
+
+def _counted(claim_id: int, indexes: str, *, succeeded: str | None = None, **changes: Any) -> Counted:
+    fields: dict[str, Any] = {
+        "claim_id": claim_id.to_bytes(32, "big"),
+        "job_uid": "job",
+        "attempt": 0,
+        "indexes": IndexRanges.parse(indexes),
+        "succeeded": IndexRanges.parse(indexes if succeeded is None else succeeded),
+        "replicas": 1,
+        "payer": "payer",
+        "account": "default/default",
+        "amount": 5,
+    }
+    return Counted(**(fields | changes))
+
+
+def _refusal(claim: Counted, *, past: list[Counted] = [], present: list[Counted] = []) -> str | None:  # noqa: B006
+    books = Books(), Books()
+    for each, counted in zip(books, (past, present), strict=True):
+        for one in counted:
+            each.add(one)
+    try:
+        refuse_if_paid(claim, *books)
+    except ClaimRefused as refused:
+        return refused.reason
+    return None
+
+
+@pytest.mark.parametrize("where", ["past", "present"])
+@pytest.mark.parametrize(
+    ("sentence", "claim", "want"),
+    [
+        ("other indexes of the job", _counted(2, "3-5"), None),
+        ("the same claim", _counted(1, "7"), "AlreadyPaid"),
+        ("one attempt of it again", _counted(2, "2-3"), "AlreadyPaid"),
+        ("another attempt that succeeded too", _counted(2, "2-3", attempt=1), "SecondSuccess"),
+        ("another attempt that failed", _counted(2, "2-3", attempt=1, succeeded=""), None),
+        ("the same indexes of another job", _counted(2, "0-2", job_uid="other"), None),
+        ("a second copy where two are wanted", _counted(2, "0-2", attempt=1, replicas=2), None),
+    ],
+)
+def test_refuse__after_a_claim_of_indexes_0_to_2__says(
+    where: str, sentence: str, claim: Counted, want: str | None
+) -> None:
+    held: Any = {where: [_counted(1, "0-2")]}
+    assert _refusal(claim, **held) == want, sentence
+
+
+def test_refuse__third_copy_of_two__whichever_epochs_the_others_were_in() -> None:
+    one, two = _counted(1, "0-4", replicas=2), _counted(2, "3-6", attempt=1, replicas=2)
+    third = _counted(3, "4", attempt=2, replicas=2)
+    assert _refusal(third, past=[one, two]) == "SecondSuccess"
+    assert _refusal(third, past=[one], present=[two]) == "SecondSuccess"
+    assert _refusal(third, present=[one, two]) == "SecondSuccess"
+    assert _refusal(_counted(3, "5", attempt=2, replicas=2), past=[one], present=[two]) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans(), st.booleans()), max_size=25))
+def test_books__any_claims_in_any_epochs__pay_an_attempt_once_and_an_index_once(
+    stream: list[tuple[int, int, bool, bool]],
+) -> None:
+    past, present = Books(), Books()
+    waiting: list[Counted] = []
+    attempts: list[tuple[int, int]] = []
+    successes: list[int] = []
+    for number, (index, attempt, success, close) in enumerate(stream):
+        claim = _counted(number, str(index), succeeded=str(index) if success else "", attempt=attempt)
+        try:
+            refuse_if_paid(claim, past, present)
+        except ClaimRefused:
+            continue
+        present.add(claim)
+        waiting.append(claim)
+        attempts.append((index, attempt))
+        successes += [index] if success else []
+        if close:
+            for each in waiting:
+                past.add(each)
+            present, waiting = Books(), []
+    assert len(attempts) == len(set(attempts))
+    assert len(successes) == len(set(successes))
+    assert past.by_payer.get("payer", 0) + present.by_payer.get("payer", 0) == 5 * len(attempts)
