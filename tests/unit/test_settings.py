@@ -14,6 +14,8 @@ from fallow.settings import (
     AgentSettings,
     CommonSettings,
     HubSettings,
+    ProbeSettings,
+    ProgramSettings,
     SettlerSettings,
     parse,
     unknown_variables,
@@ -22,7 +24,7 @@ from fallow.settings import (
 
 HUB_ID = "0x" + "ab" * 32
 PAYEE = "0x" + "12" * 20
-PROGRAMS = [HubSettings, AgentSettings, SettlerSettings]
+PROGRAMS: list[type[ProgramSettings]] = [HubSettings, AgentSettings, SettlerSettings, ProbeSettings]
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +174,7 @@ def test_unknown_variables__another_programs_or_another_tools__no_warning() -> N
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_help__80_columns__explains_each_setting_with_flag_variable_and_default(
-    program: type[CommonSettings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    program: type[ProgramSettings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
@@ -197,7 +199,7 @@ def fields(program: type[BaseModel], path: str = "") -> list[tuple[str, str | No
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
-def test_settings__every_field__says_what_it_is_and_its_unit(program: type[CommonSettings]) -> None:
+def test_settings__every_field__says_what_it_is_and_its_unit(program: type[ProgramSettings]) -> None:
     for path, description in fields(program):
         assert description, path
         if path.endswith("_seconds"):
@@ -211,3 +213,27 @@ def test_settler__when_one_lease_field_is_set__then_the_lease_keeps_its_own_name
     monkeypatch.setenv("FALLOW_HUB_ID", "0x" + 64 * "1")
     settings, _ = parse(SettlerSettings, ["--archive-directory", "archive"])
     assert (settings.lease.name, settings.lease.duration_seconds) == ("fallow-settler", 10)
+
+
+def test_parse__probe__needs_no_hub_and_reads_xids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FALLOW_HUB_ID")
+    monkeypatch.setenv("FALLOW_NODE_NAME", "gpu-7.rack-2")
+    settings, _ = parse(ProbeSettings, ["--health.ignored-xids=94,63"])
+    assert (settings.node_name, settings.health.ignored_xids) == ("gpu-7.rack-2", (94, 63))
+    assert (settings.period_seconds, settings.idle.window_seconds) == (5, 60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "want"),
+    [
+        (["--node-name=N"], "--node-name (FALLOW_NODE_NAME) must be a Node's name, not 'N'."),
+        (
+            ["--node-name=n", "--period-seconds=10", "--idle.window-seconds=5"],
+            "--period-seconds (FALLOW_PERIOD_SECONDS) must be at most idle.window_seconds.",
+        ),
+    ],
+)
+def test_parse__probe_wrong__one_sentence(arguments: list[str], want: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        parse(ProbeSettings, arguments)
+    assert str(caught.value) == want
