@@ -121,7 +121,7 @@ class Decisions:
     handed_back: tuple[HandedBack, ...] = ()
     let_go: tuple[Guest, ...] = ()
     running: int = 0
-    """Guests that run."""
+    """Guests that run, or ran and are not confirmed in the record yet: one report says both."""
     waiting: int = 0
     """Tasks that neither run nor are settled."""
     finished: bool = False
@@ -181,6 +181,7 @@ class _Case:
     returned: list[HandedBack] = field(default_factory=list)
     let_go: list[Guest] = field(default_factory=list)
     alive: list[Guest] = field(default_factory=list)
+    ending: int = 0
 
     def decisions(self, room: Room) -> Decisions:
         """1. what became of the pods there are  2. what never starts  3. what starts now."""
@@ -194,7 +195,7 @@ class _Case:
                 room.take(self.work, node)
         waiting = self._return_what_never_starts(waiting)
         starts = self._start(waiting, room) if waiting and self.site.may_start else ()
-        running = sum(1 for g in self.alive if g.started_at is not None)
+        running = self.ending + sum(1 for g in self.alive if g.started_at is not None)
         unsettled = len(self.work.tasks - self.record.settled)
         return Decisions(
             start=starts,
@@ -212,9 +213,11 @@ class _Case:
             self.let_go.append(guest)
             return
         if guest.index in self.record.being_recorded:
+            self.ending += guest.started_at is not None
             return
         ending = ending_of(guest, self._circumstances(guest))
         if ending is not None:
+            self.ending += guest.started_at is not None
             self._end(ending)
         elif never_bound(guest):
             self._give_back(IndexRanges.of([guest.index]), self._why_never(guest))
