@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from devkit.rig import Rig
-from e2e.submitting import GROUP, JOBS, a_job, condition, get, kubectl, submit, wait_for
+from devkit.scenario.submitting import GROUP, JOBS, a_job, condition, get, kubectl, submit, wait_for
 
 Json = dict[str, Any]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from devkit.rig import Rig
-from e2e.pod_log import PODS
-from e2e.submitting import (
+from devkit.scenario.invariants import assert_money_is_conserved
+from devkit.scenario.pod_log import PODS
+from devkit.scenario.submitting import (
     a_job,
-    assert_money_is_conserved,
     claims_of,
     get,
     kubectl,

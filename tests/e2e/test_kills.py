@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from devkit.rig import Rig
-from e2e.pod_log import PodLog
-from e2e.submitting import (
-    a_job,
+from devkit.scenario.invariants import (
     assert_each_index_succeeded_and_was_paid_once,
     assert_money_is_conserved,
+)
+from devkit.scenario.pod_log import PodLog
+from devkit.scenario.submitting import (
+    a_job,
     get,
     running,
     submit,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from devkit.rig import Rig
-from e2e.submitting import (
+from devkit.scenario.invariants import assert_each_index_succeeded_and_was_paid_once
+from devkit.scenario.submitting import (
     GROUP,
     a_job,
-    assert_each_index_succeeded_and_was_paid_once,
     claims_of,
     submit,
     wait_settled,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from devkit.rig import Rig
-from e2e.pod_log import PodLog
-from e2e.submitting import (
-    a_job,
+from devkit.scenario.invariants import (
     assert_each_index_succeeded_and_was_paid_once,
     assert_money_is_conserved,
+)
+from devkit.scenario.pod_log import PodLog
+from devkit.scenario.submitting import (
+    a_job,
     claims_of,
     submit,
     wait_settled,
@@ -51,7 +53,7 @@ def test_cpu_job__when_no_accelerator_is_asked_for__then_runs_all_the_same(rig: 
 
 
 def test_retry__when_tasks_exit_1__then_are_tried_within_their_limit_and_fail(rig: Rig) -> None:
-    from e2e.submitting import condition, wait_for
+    from devkit.scenario.submitting import condition, wait_for
 
     job = submit(rig, a_job(3, run_seconds=1, exit_code=1, backoffLimitPerTask=1))
     job = wait_for(rig, job, lambda now: condition(now, "Failed") == "True", seconds=90, what="to fail")

@@ -10,9 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from devkit.rig import Rig
-from devkit.rig.chain import credits_and_debits
-from fallow.resources.ended import Ended, Outcome
-from fallow.resources.money import parse_amount
 
 Json = dict[str, Any]
 GROUP = "/apis/fallow.dev/v1alpha1"
@@ -97,36 +94,3 @@ def claims_of(rig: Rig, job: Json) -> list[Json]:
     """Return a job's claims."""
     items = rig.client("hub_admin").get(f"{GROUP}/paymentclaims")["items"]
     return [item for item in items if item["spec"]["job"]["uid"] == job["metadata"]["uid"]]
-
-
-def assert_each_index_succeeded_and_was_paid_once(rig: Rig, job: Json) -> None:
-    """I1, from the claims: no attempt twice, one paid success for each index."""
-    attempts: list[tuple[int, int]] = []
-    successes: list[int] = []
-    for claim in claims_of(rig, job):
-        for text in claim["spec"]["ended"]:
-            ended = Ended.parse(text)
-            attempts.append((ended.index, ended.attempt))
-            if ended.outcome is Outcome.SUCCEEDED:
-                successes.append(ended.index)
-    assert len(attempts) == len(set(attempts)), "an attempt was claimed twice"
-    assert sorted(successes) == list(range(job["spec"]["tasks"]))
-
-
-def assert_money_is_conserved(rig: Rig) -> None:
-    """I4: what all payees were credited = what all payers were debited = the sum of settled claims."""
-    claims = rig.client("hub_admin").get(f"{GROUP}/paymentclaims")["items"]
-    settled = [claim for claim in claims if claim.get("status", {}).get("state") == "Settled"]
-    total = sum(parse_amount(claim["spec"]["amount"], decimals=6) for claim in settled)
-    credited, debited = credits_and_debits(
-        rig,
-        payees={claim["spec"]["terms"]["quote"]["payee"] for claim in settled},
-        payers={claim["spec"]["terms"]["account"]["payer"] for claim in settled},
-    )
-    assert sum(credited.values()) == total
-    assert sum(debited.values()) == total
-    by_payee: dict[str, int] = {}
-    for claim in settled:
-        payee = claim["spec"]["terms"]["quote"]["payee"].lower()
-        by_payee[payee] = by_payee.get(payee, 0) + parse_amount(claim["spec"]["amount"], decimals=6)
-    assert by_payee == credited

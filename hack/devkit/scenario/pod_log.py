@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from devkit.rig import MemberPlane
+from devkit.rig.record import MemberPlane
 
 Json = dict[str, Any]
 PODS = "/api/v1/namespaces/fallow-guests/pods"
