@@ -114,7 +114,12 @@ class Cycle:
     def _current_offering(self, offer: OfferSpec) -> Offering:
         if self._offering is None or self.member.offering_stale:
             self.member.offering_stale = False
-            self._offering = offering(self.member.all_nodes(), self.member.owner_pods(), offer)
+            self._offering = offering(
+                self.member.all_nodes(),
+                self.member.owner_pods(),
+                offer,
+                token_decimals=self.identity.token_decimals,
+            )
         return self._offering
 
     def _site(self, offered: Offering, guests: list[Guest], offer: OfferSpec, *, now: datetime) -> Site:

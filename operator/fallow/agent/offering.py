@@ -15,6 +15,8 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from fallow.agent.nodes import Amounts, Node, OwnerPod
+from fallow.errors import AmountError
+from fallow.resources.money import parse_amount
 from fallow.resources.offer import CAGE_CHECKS, KeepFree, NotOffered, OfferSpec
 from fallow.resources.providernode import Offerable, ProviderNodeSpec, Withheld
 
@@ -80,7 +82,7 @@ def unproven_checks(offer: OfferSpec) -> tuple[str, ...]:
     return tuple(check for check in CAGE_CHECKS if check not in offer.accept_unproven)
 
 
-def member_closed(offer: OfferSpec) -> str:
+def member_closed(offer: OfferSpec, *, token_decimals: int) -> str:
     """Return why nothing of the member is on offer, in one sentence; "" when something may be."""
     if offer.paused:
         return "The Offer is paused."
@@ -93,12 +95,14 @@ def member_closed(offer: OfferSpec) -> str:
         return "spec.images allows no image yet."
     if not offer.accounts_allowed:
         return "spec.accountsAllowed allows no account yet."
-    return ""
+    return _bad_price(offer, token_decimals=token_decimals)
 
 
-def offering(nodes: Iterable[Node], owners: Iterable[OwnerPod], offer: OfferSpec) -> Offering:
+def offering(
+    nodes: Iterable[Node], owners: Iterable[OwnerPod], offer: OfferSpec, *, token_decimals: int
+) -> Offering:
     """Return what the member offers under this policy."""
-    closed = member_closed(offer)
+    closed = member_closed(offer, token_decimals=token_decimals)
     ordered = nodes_by_name(nodes)
     free = {node.name: node.allocatable for node in ordered}
     for pod in owners:
@@ -109,7 +113,9 @@ def offering(nodes: Iterable[Node], owners: Iterable[OwnerPod], offer: OfferSpec
     result = {}
     for node in ordered:
         why, vacate = _node_closed(node, selected=selected[node.name])
-        why, vacate = (closed, True) if closed and selected[node.name] else (why, vacate)
+        if closed and selected[node.name]:
+            # A mistyped price sells nothing new, but it must not cost anyone the work under way.
+            why, vacate = closed, not _bad_price(offer, token_decimals=token_decimals)
         withheld, amounts = _sold(node, free[node.name], kept.get(node.name, {}), offer)
         result[node.name] = NodeOffer(
             node=node,
@@ -158,6 +164,22 @@ def provider_node(offer: NodeOffer) -> ProviderNodeSpec:
 def nodes_by_name(nodes: Iterable[Node]) -> list[Node]:
     """Return nodes in the order of their names."""
     return sorted(nodes, key=lambda node: node.name)
+
+
+def _bad_price(offer: OfferSpec, *, token_decimals: int) -> str:
+    """Say which price the token cannot express; the schema lets up to 18 decimal places pass."""
+    prices = offer.prices
+    named = [
+        ("cpuCoreHour", prices.cpu_core_hour),
+        ("memoryGiBHour", prices.memory_gib_hour),
+        *((f"accelerators[{at}].pricePerHour", a.price_per_hour) for at, a in enumerate(prices.accelerators)),
+    ]
+    for name, price in named:
+        try:
+            parse_amount(price, decimals=token_decimals)
+        except AmountError as error:
+            return f"spec.prices.{name}: {error}."
+    return ""
 
 
 def _selects(selector: Mapping[str, str], node: Node) -> bool:

@@ -59,7 +59,7 @@ def next_quote(
     wanted = QuoteSpec(
         provider=identity.provider,
         prices=offer.prices,
-        closed=bool(member_closed(offer)),
+        closed=bool(member_closed(offer, token_decimals=identity.token_decimals)),
         limits=QuoteLimits(
             max_run_seconds=offer.max_run_seconds,
             max_guests=offer.max_guests,

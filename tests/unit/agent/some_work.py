@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import money_terms
 from fallow.agent.nodes import Amounts, Node, OwnerPod
+from fallow.agent.offering import Offering, offering
 from fallow.agent.quoting import Identity
 from fallow.agent.running import Room, Site
 from fallow.agent.work import Work
@@ -134,3 +135,7 @@ def an_offer(**fields: Any) -> OfferSpec:
             **fields,
         }
     )
+
+
+def an_offering(nodes: Iterable[Node], owners: Iterable[OwnerPod], offer: OfferSpec) -> Offering:
+    return offering(nodes, owners, offer, token_decimals=money_terms.DECIMALS)

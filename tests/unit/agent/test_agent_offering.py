@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from fallow.agent.evictions import evictions
 from fallow.agent.nodes import read_node, read_owner_pod
-from fallow.agent.offering import Offering, lost_nodes, offering, provider_node
+from fallow.agent.offering import Offering, lost_nodes, provider_node
 from fallow.resources.offer import KeepFree, OfferSpec
 from fallow.resources.quote import AcceleratorPrice, Prices
 from unit.agent.guest_pods import a_pod, at, stamp
-from unit.agent.some_work import GPU, H100, a_node, an_offer, an_owner
+from unit.agent.some_work import GPU, H100, a_node, an_offer, an_offering, an_owner
 
 
 def gpus(offered: Offering) -> dict[str, int]:
@@ -20,7 +20,9 @@ def gpus(offered: Offering) -> dict[str, int]:
 
 
 def test_offering__owners_hold_some__they_always_count_first() -> None:
-    offered = offering([a_node("n1"), a_node("n2")], [an_owner("n1", gpus=3), an_owner("gone")], an_offer())
+    offered = an_offering(
+        [a_node("n1"), a_node("n2")], [an_owner("n1", gpus=3), an_owner("gone")], an_offer()
+    )
     assert gpus(offered) == {"n1": 5, "n2": 8}
     assert offered.nodes["n1"].offerable.cpu_millicores == 63_000
     assert offered.nodes["n1"].offerable.pods == 109
@@ -28,29 +30,34 @@ def test_offering__owners_hold_some__they_always_count_first() -> None:
 
 
 def test_offering__owners_hold_too_much__nothing_negative_is_told() -> None:
-    offered = offering([a_node("n1")], [an_owner("n1", gpus=8), an_owner("n1", gpus=2)], an_offer())
+    offered = an_offering([a_node("n1")], [an_owner("n1", gpus=8), an_owner("n1", gpus=2)], an_offer())
     assert provider_node(offered.nodes["n1"]).offerable.accelerators == {GPU: 0}
 
 
 CLOSED: dict[str, tuple[dict[str, Any], str, bool]] = {
     "paused": ({"paused": True}, "paused", True),
     "the cage is not proven": ({"accept_unproven": ()}, "cage", True),
+    "a price the token cannot express": (
+        {"prices": Prices(cpu_core_hour="0.0000001")},
+        "decimal places",
+        True,
+    ),
     "no image allowed": ({"images": ()}, "image", True),
     "no account allowed": ({"accounts_allowed": ()}, "account", True),
 }
 
 
 @pytest.mark.parametrize("case", CLOSED)
-def test_offering__member_is_closed__every_node_is_and_guests_must_go(case: str) -> None:
+def test_offering__member_is_closed__every_node_is_and_says_why(case: str) -> None:
     fields, word, vacate = CLOSED[case]
-    offered = offering([a_node("n1")], [], an_offer(**fields))
+    offered = an_offering([a_node("n1")], [], an_offer(**fields))
     assert word in offered.closed
     assert gpus(offered) == {"n1": 0}
     assert offered.nodes["n1"].vacate is vacate
 
 
 def test_offering__an_offer_nobody_edited__is_closed() -> None:
-    assert offering([a_node("n1")], [], OfferSpec()).accelerators == 0
+    assert an_offering([a_node("n1")], [], OfferSpec()).accelerators == 0
 
 
 NODES: dict[str, tuple[dict[str, Any], str, bool]] = {
@@ -64,14 +71,16 @@ NODES: dict[str, tuple[dict[str, Any], str, bool]] = {
 @pytest.mark.parametrize("case", NODES)
 def test_offering__node_is_closed__says_why(case: str) -> None:
     fields, why, vacate = NODES[case]
-    offered = offering([a_node("n1", **fields)], [], an_offer(node_selector={"pool": "a"}))
+    offered = an_offering([a_node("n1", **fields)], [], an_offer(node_selector={"pool": "a"}))
     node = offered.nodes["n1"]
     assert (node.closed, node.vacate, gpus(offered)) == (why, vacate, {"n1": 0})
 
 
 def test_offering__product_without_price__is_withheld_with_the_reason() -> None:
     prices = Prices(accelerators=(AcceleratorPrice(product="NVIDIA-A100*", price_per_hour="1"),))
-    offered = offering([a_node("n1"), a_node("n2", product="NVIDIA-A100-40GB")], [], an_offer(prices=prices))
+    offered = an_offering(
+        [a_node("n1"), a_node("n2", product="NVIDIA-A100-40GB")], [], an_offer(prices=prices)
+    )
     assert gpus(offered) == {"n1": 0, "n2": 8}
     assert offered.nodes["n1"].withheld[0].reason == f"no price for {GPU} of product {H100}"
     assert [(n.count, n.reason[:8]) for n in offered.not_offered()] == [(8, "no price")]
@@ -92,14 +101,14 @@ KEEP: dict[str, tuple[tuple[KeepFree, ...], dict[str, int]]] = {
 @pytest.mark.parametrize("case", KEEP)
 def test_keep_free__over_the_member__is_taken_from_the_last_nodes(case: str) -> None:
     wishes, want = KEEP[case]
-    offered = offering([a_node(n) for n in ("n2", "n3", "n1")], [], an_offer(keep_free=wishes))
+    offered = an_offering([a_node(n) for n in ("n2", "n3", "n1")], [], an_offer(keep_free=wishes))
     assert gpus(offered) == want
 
 
 def test_keep_free__idle_devices_outside_the_selector__count_first() -> None:
     nodes = [a_node("n1"), a_node("n2", labels={"pool": "b"})]
     offer = an_offer(node_selector={"pool": "a"}, keep_free=(KeepFree(count=10),))
-    assert gpus(offering(nodes, [], offer)) == {"n1": 6, "n2": 0}
+    assert gpus(an_offering(nodes, [], offer)) == {"n1": 6, "n2": 0}
 
 
 @given(
@@ -112,7 +121,7 @@ def test_keep_free__any_owners__that_many_stay_free_and_no_device_is_counted_twi
 ) -> None:
     nodes = [a_node(f"n{i}") for i in range(len(held))]
     owners = [an_owner(f"n{i}", gpus=n) for i, n in enumerate(held)]
-    offered = offering(nodes, owners, an_offer(keep_free=(KeepFree(count=count),)))
+    offered = an_offering(nodes, owners, an_offer(keep_free=(KeepFree(count=count),)))
     free = sum(8 - n for n in held)
     assert offered.accelerators == max(0, free - count)
     not_offered = sum(entry.count for entry in offered.not_offered())
@@ -179,16 +188,16 @@ def evicted(offered: Offering, guests: list[Any], max_guests: int = 100) -> list
 
 
 def test_evictions__nothing_changed__nobody_goes() -> None:
-    assert evicted(offering([a_node("n1")], [], an_offer()), some_guests(8)) == []
+    assert evicted(an_offering([a_node("n1")], [], an_offer()), some_guests(8)) == []
 
 
 def test_evictions__keep_free_grew__the_youngest_go() -> None:
-    offered = offering([a_node("n1")], [], an_offer(keep_free=(KeepFree(count=3),)))
+    offered = an_offering([a_node("n1")], [], an_offer(keep_free=(KeepFree(count=3),)))
     assert evicted(offered, some_guests(7)) == ["uid-5-0", "uid-6-0"]
 
 
 def test_evictions__one_goes_already__counts_as_gone() -> None:
-    offered = offering([a_node("n1")], [], an_offer(keep_free=(KeepFree(count=3),)))
+    offered = an_offering([a_node("n1")], [], an_offer(keep_free=(KeepFree(count=3),)))
     guests = some_guests(6)
     guests[0] = a_pod(index=0).running(0).deleted(5).guest()
     assert evicted(offered, guests) == []
@@ -196,22 +205,22 @@ def test_evictions__one_goes_already__counts_as_gone() -> None:
 
 def test_evictions__devices_vanish_for_a_while__nobody_goes() -> None:
     """A kubelet that restarts shows no devices until its plugin is back."""
-    assert evicted(offering([a_node("n1", gpus=0)], [], an_offer()), some_guests(4)) == []
+    assert evicted(an_offering([a_node("n1", gpus=0)], [], an_offer()), some_guests(4)) == []
 
 
 def test_evictions__owner_pods_need_the_node__the_scheduler_takes_them() -> None:
-    assert evicted(offering([a_node("n1")], [an_owner("n1", gpus=6)], an_offer()), some_guests(4)) == []
+    assert evicted(an_offering([a_node("n1")], [an_owner("n1", gpus=6)], an_offer()), some_guests(4)) == []
 
 
 @pytest.mark.parametrize("fields", [{"paused": True}, {"node_selector": {"pool": "z"}}])
 def test_evictions__node_is_excluded__all_of_it_goes(fields: dict[str, Any]) -> None:
-    offered = offering([a_node("n1"), a_node("n2")], [], an_offer(**fields))
+    offered = an_offering([a_node("n1"), a_node("n2")], [], an_offer(**fields))
     assert len(evicted(offered, some_guests(3))) == 3
 
 
 def test_evictions__node_is_not_ready__nobody_goes_yet() -> None:
-    assert evicted(offering([a_node("n1", ready=False)], [], an_offer()), some_guests(3)) == []
+    assert evicted(an_offering([a_node("n1", ready=False)], [], an_offer()), some_guests(3)) == []
 
 
 def test_evictions__fewer_guests_allowed__the_youngest_go() -> None:
-    assert evicted(offering([a_node("n1")], [], an_offer()), some_guests(4), 2) == ["uid-2-0", "uid-3-0"]
+    assert evicted(an_offering([a_node("n1")], [], an_offer()), some_guests(4), 2) == ["uid-2-0", "uid-3-0"]
