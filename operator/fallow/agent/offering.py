@@ -115,7 +115,7 @@ def offering(
         why, vacate = _node_closed(node, selected=selected[node.name])
         if closed and selected[node.name]:
             # A mistyped price sells nothing new, but it must not cost anyone the work under way.
-            why, vacate = closed, not _bad_price(offer, token_decimals=token_decimals)
+            why, vacate = closed, closed != _bad_price(offer, token_decimals=token_decimals)
         withheld, amounts = _sold(node, free[node.name], kept.get(node.name, {}), offer)
         result[node.name] = NodeOffer(
             node=node,

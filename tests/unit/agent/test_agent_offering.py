@@ -37,9 +37,14 @@ def test_offering__owners_hold_too_much__nothing_negative_is_told() -> None:
 CLOSED: dict[str, tuple[dict[str, Any], str, bool]] = {
     "paused": ({"paused": True}, "paused", True),
     "the cage is not proven": ({"accept_unproven": ()}, "cage", True),
-    "a price the token cannot express": (
+    "a price that the token cannot express": (
         {"prices": Prices(cpu_core_hour="0.0000001")},
-        "decimal places",
+        "spec.prices.cpuCoreHour",
+        False,
+    ),
+    "paused with such a price": (
+        {"paused": True, "prices": Prices(cpu_core_hour="0.0000001")},
+        "paused",
         True,
     ),
     "no image allowed": ({"images": ()}, "image", True),
