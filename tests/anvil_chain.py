@@ -64,20 +64,20 @@ class Deployment:
     domain: Domain
 
 
-async def deploy(rpc: Rpc, *, dispute_window_seconds: int = 1, payee_delay_seconds: int = 0) -> Deployment:
-    """Deploy token and escrow for hub `money.HUB_ID`; key "operator" is the operator, with gas to spend."""
+async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID) -> Deployment:
+    """Deploy token and escrow for a hub; key "operator" is the operator, with gas to spend."""
     token = await Token.deploy(rpc, key=DEPLOYER)
     escrow = await Escrow.deploy(
         rpc,
         EscrowConfig(
             token=token.address,
-            hub_id=money.HUB_ID,
+            hub_id=hub_id,
             owner=DEPLOYER.address,
             operator=money.address("operator"),
             guardian=DEPLOYER.address,
             notice_seconds=3600,
-            payee_delay_seconds=payee_delay_seconds,
-            dispute_window_seconds=dispute_window_seconds,
+            payee_delay_seconds=0,
+            dispute_window_seconds=1,
         ),
         key=DEPLOYER,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from devkit.rig import Rig
 from devkit.rig.api import ApiError
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import keccak
-from fallow.resources.account import AccountLimits
+from fallow.resources.account import AccountLimits, AccountSpec
 from fallow.resources.money import parse_amount
 from fallow.resources.naming import claim_name
 from fallow.resources.terms import Terms
@@ -43,6 +43,16 @@ class World:
     terms: Terms
     balances: Callable[[], tuple[int, int]]
     """(payer's balance, payee's credits) from the chain, or from the ledger's Settlements."""
+    rpc_url: str = ""
+
+    def on_chain(self, do: Callable[[Escrow], Awaitable[Any]]) -> Any:
+        """Do something on the escrow, as somebody other than the settler."""
+
+        async def connected() -> Any:
+            async with Rpc(self.rpc_url) as rpc:
+                return await do(Escrow(rpc, self.domain.escrow))
+
+        return asyncio.run(connected())
 
     def claim(self, *, index: int = 0, attempt: int = 0, job_uid: str | None = None, **changes: Any) -> str:
         """Let the hub claim one successful hour; returns the claim's name."""
@@ -90,18 +100,18 @@ class World:
         items = self.rig.hub_client().get(f"{API}/settlements")["items"]
         return [obj for obj in items if obj["spec"]["hubId"] == hub_id]
 
-    def account(self) -> dict[str, Any]:
-        path = f"{API}/namespaces/{self.terms.account_namespace}/accounts/default"
+    def account(self, name: str = "default") -> dict[str, Any]:
+        path = f"{API}/namespaces/{self.terms.account_namespace}/accounts/{name}"
         return dict(self.rig.hub_client().get(path))
 
 
-def _account(rig: Rig, namespace: str, spec: Any) -> None:
+def _account(rig: Rig, namespace: str, spec: Any, *, name: str = "default") -> None:
     rig.hub_client().post(
         f"{API}/namespaces/{namespace}/accounts",
         {
             "apiVersion": "fallow.dev/v1alpha1",
             "kind": "Account",
-            "metadata": {"name": "default", "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": spec.wire(),
         },
     )
@@ -124,7 +134,7 @@ def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -
 
         async def prepare() -> anvil_chain.Deployment:
             async with Rpc(chain.url) as rpc:
-                made = await anvil_chain.deploy(rpc)
+                made = await anvil_chain.deploy(rpc, hub_id=keccak(hub_namespace.encode()))
                 await anvil_chain.fund(rpc, made, money.key("payer"), DEPOSIT)
                 await made.escrow.register_payee(money.key("payee"), sender=anvil_chain.DEPLOYER)
                 return made
@@ -157,7 +167,7 @@ def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -
             rpc_url=chain.url,
         )
         with settler:
-            yield World(rig, settler, deployment.domain, terms, balances)
+            yield World(rig, settler, deployment.domain, terms, balances, chain.url)
 
 
 @pytest.fixture
@@ -229,3 +239,88 @@ def test_kill__at_every_step_of_an_epoch__pays_once_to_the_unit(world: World) ->
         name for one in world.settlements() for part in one["spec"]["claims"] for name in part["claims"]
     ]
     assert sorted(listed) == sorted(claims)
+
+
+def test_claims_in_trouble__wait_or_are_refused__and_hold_up_nobody(world: World) -> None:
+    mistyped = money.address("payer").replace("a", "A").replace("b", "B")
+    _account(world.rig, world.terms.account_namespace, AccountSpec(payer=mistyped), name="mistyped")
+    job = str(uuid.uuid4())
+    paid = world.claim(job_uid=job)
+    world.settler.start()
+    world.until_settled(paid)
+    bound = next(
+        each for each in world.account("mistyped")["status"]["conditions"] if each["type"] == "Bound"
+    )
+    assert (bound["status"], bound["reason"]) == ("False", "AuthorizationInvalid")
+
+    forged = world.claim(signer="stranger")
+    second_success = world.claim(job_uid=job, attempt=1)
+    unfunded = world.claim(terms=world.terms.model_copy(update={"price_per_task_hour": "5000"}))
+    free = world.claim(terms=world.terms.model_copy(update={"price_per_task_hour": "0"}))
+    good = world.claim()
+    world.until_settled(good, free)
+
+    assert world.status(forged)["state"] == "Refused"
+    assert world.condition(forged, "Settled")["reason"] == "ReceiptRefused"
+    assert world.status(second_success)["state"] == "Refused"
+    assert world.condition(second_success, "Settled")["reason"] == "SecondSuccess"
+    assert world.condition(free, "Settled")["reason"] == "NothingOwed"
+    world.until("the missing amount", lambda: "lacks 4" in world.status(unfunded).get("message", ""))
+    assert world.status(unfunded)["state"] == "Pending"
+    assert world.balances() == (DEPOSIT - 2 * PRICE_OF_ONE, 2 * PRICE_OF_ONE)
+
+
+def test_hub_restored__from_before_an_epoch__pays_nothing_twice_and_without_archive_nothing(
+    world: World,
+) -> None:
+    job = str(uuid.uuid4())
+    first = world.claim(job_uid=job)
+    world.settler.start()
+    world.until_settled(first)
+    world.until("the Settlement Confirmed", lambda: world.settlements()[0]["status"]["state"] == "Confirmed")
+    (before,) = world.settlements()
+    assert world.settler.stop() == 0
+
+    # What a restored hub looks like: no Settlement, and the task ran and was claimed again.
+    world.rig.hub_client().delete(f"{API}/settlements/{before['metadata']['name']}")
+    again = world.claim(job_uid=job)
+    other = world.claim()
+    world.settler.start()
+    world.until_settled(other)
+    assert world.status(again)["state"] == "Refused"
+    assert world.condition(again, "Settled")["reason"] == "AlreadyPaid"
+    assert before["spec"] in [each["spec"] for each in world.settlements()]
+    assert world.balances() == (DEPOSIT - 2 * PRICE_OF_ONE, 2 * PRICE_OF_ONE)
+
+    # Without the archive nobody knows what was paid: then nothing is.
+    assert world.settler.stop() == 0
+    for bundle in world.settler.archive.iterdir():
+        bundle.unlink()
+    unknown = world.claim()
+    world.settler.start()
+    world.until("the settler to say so", lambda: "ArchiveDamaged" in world.settler.said())
+    assert world.status(unknown).get("state", "Pending") == "Pending"
+    assert world.balances() == (DEPOSIT - 2 * PRICE_OF_ONE, 2 * PRICE_OF_ONE)
+
+
+def test_payee_unregistered_or_escrow_paused__until_that_ends__waits_and_is_paid_then(
+    chain_world: World,
+) -> None:
+    world = chain_world
+    quote = money.a_quote(world.domain, payee="late payee")
+    late = world.claim(terms=world.terms.model_copy(update={"quote": quote}))
+    on_time = world.claim()
+    world.settler.start()
+    world.until_settled(on_time)
+    assert world.condition(late, "PayeeUnregistered")["status"] == "True"
+    assert world.status(late)["state"] == "Pending"
+    world.on_chain(lambda escrow: escrow.register_payee(money.key("late payee"), sender=anvil_chain.DEPLOYER))
+    world.until_settled(late)
+    assert world.condition(late, "PayeeUnregistered")["status"] == "False"
+    # A guardian's pause stops everything, and the end of it lets everything go on.
+    world.on_chain(lambda escrow: escrow.write("pause", key=anvil_chain.DEPLOYER))
+    claim = world.claim()
+    world.until("the settler to say so", lambda: "SettlingPaused" in world.settler.said())
+    assert world.status(claim).get("state", "Pending") == "Pending"
+    world.on_chain(lambda escrow: escrow.write("unpause", key=anvil_chain.DEPLOYER))
+    world.until_settled(claim)

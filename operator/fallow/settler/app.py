@@ -143,8 +143,10 @@ class Settler:
             log.warning("cycle interrupted", error=f"{type(error).__name__}: {error}")
         except (MoneyError, OSError) as error:
             self._metrics.failed(error)
-            self._problem = str(error)
-            log.error("nothing is settled", error=f"{type(error).__name__}: {error}")
+            problem = f"{type(error).__name__}: {error}"
+            if problem != self._problem:  # said once, shown by /healthz for as long as it lasts
+                log.error("nothing is settled", error=problem)
+            self._problem = problem
         except Exception as error:
             # NB: a bug must not end the process: it would come back to the same objects and die again.
             self._metrics.failed(error)
