@@ -1,7 +1,8 @@
 """The contracts: build, test, and the artifacts that Python deploys and calls them with.
 
 Artifacts (ABI, bytecode, compiler) are committed as package data, so that a rig needs anvil only and
-an installed Fallow no compiler. `drift` says what is not as it would be generated now; the build
+an installed Fallow no compiler. `drift` says what is not as it would be generated now, and as a program this
+module runs all tests and that check; the build
 is deterministic (pinned compiler, no metadata hash), so equal sources give equal bytes.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from devkit import money_vectors
@@ -90,3 +92,18 @@ def drift() -> list[str]:
         for path, text in wanted.items()
         if not path.exists() or path.read_text() != text
     ]
+
+
+def main() -> int:
+    """Run everything `hack/test` asks of the contracts; return the exit status."""
+    code = test()
+    if code:
+        return code
+    stale = drift()
+    for path in stale:
+        print(f"stale: {path}; run hack/generate --contracts and commit the result")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
