@@ -1,31 +1,23 @@
 """The probe's process on a real API server: real binding, fake hardware, its own token and no other right.
 
-Each test runs `fallow probe` as its DaemonSet's pod would be: with a token that is bound to a pod on its
-node, read from a directory as Kubernetes mounts it.
+Each test runs `fallow probe` as its DaemonSet would: see `devkit.fake_nvml.daemon`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import signal
 import ssl
-import subprocess
-import sys
 import time
-import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 import pynvml as nv
 import pytest
 
-from devkit.fake_nvml import Hardware, build, compiler, environment
+from devkit.fake_nvml import Hardware, build, compiler
+from devkit.fake_nvml.daemon import Daemon, Running
 from devkit.rig import Rig
 from devkit.rig.api import ApiError, ApiServer
 from fallow.resources.probe_report import PROBE_ANNOTATION, ProbedDevice, ProbeReport
@@ -46,48 +38,14 @@ def nodes(rig: Rig) -> list[str]:
     return [item["metadata"]["name"] for item in rig.members[MEMBER].client().get("/api/v1/nodes")["items"]]
 
 
-class Site:
-    """One node with its probe's credentials, its hardware and its /proc."""
+class Site(Daemon):
+    """One node with its probe, its hardware and a /proc of its own."""
 
     def __init__(self, rig: Rig, node: str, directory: Path) -> None:
-        self.client = rig.members[MEMBER].client()
-        self.node = node
-        self.script = directory / "hardware.ini"
+        super().__init__(rig.members[MEMBER].kubeconfig, node, directory)
         self.proc = directory / "proc"
-        self.account = directory / "account"
-        self.log = directory / "log"
         self.proc.mkdir()
         (self.proc / "meminfo").write_text("MemTotal:       2113536 kB\n")
-        config = json.loads(rig.members[MEMBER].kubeconfig.read_text())["clusters"][0]["cluster"]
-        self.server = config["server"]
-        self.account.mkdir()
-        (self.account / "ca.crt").write_bytes(base64.b64decode(config["certificate-authority-data"]))
-        (self.account / "token").write_text(self._token())
-
-    def _token(self) -> str:
-        """Have a pod on the node and the token that the kubelet would mount into it."""
-        name = f"probe-{uuid.uuid4().hex[:8]}"
-        pod = self.client.post(
-            "/api/v1/namespaces/fallow-probe/pods",
-            {
-                "metadata": {"name": name},
-                "spec": {
-                    "nodeName": self.node,
-                    "serviceAccountName": "probe",
-                    "containers": [{"name": "probe", "image": "fallow"}],
-                },
-            },
-        )
-        reference = {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod["metadata"]["uid"]}
-        answer = self.client.post(
-            "/api/v1/namespaces/fallow-probe/serviceaccounts/probe/token",
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenRequest",
-                "spec": {"expirationSeconds": 3600, "boundObjectRef": reference},
-            },
-        )
-        return str(answer["status"]["token"])
 
     def has_process(self, pid: int, cgroup: str) -> None:
         """Let a process be there, in a control group."""
@@ -112,51 +70,15 @@ class Site:
         return seen[0]
 
     @contextmanager
-    def probing(self, library: Path | None, *flags: str, window_seconds: float = 2) -> Iterator[Running]:
-        """Run the probe; its end must be clean."""
-        address = self.server.removeprefix("https://").split(":")
-        environ = environment(library, self.script)
-        environ = {name: value for name, value in environ.items() if not name.startswith("FALLOW_")}
-        environ |= {"KUBERNETES_SERVICE_HOST": address[0], "KUBERNETES_SERVICE_PORT": address[1]}
-        command = [sys.executable, "-m", "fallow", "probe", f"--node-name={self.node}", "--period-seconds=1"]
-        command += [f"--proc={self.proc}", f"--service-account={self.account}"]
-        command += [f"--idle.window-seconds={window_seconds}", "--health.period-seconds=1"]
-        with self.log.open("ab") as log:
-            process = subprocess.Popen([*command, *flags], env=environ, stdout=log, stderr=log)
+    def probing(self, library: Path | None, *flags: str) -> Iterator[Running]:
+        """Run the probe, with everything in seconds that is minutes otherwise; its end must be clean."""
+        quick = ("--period-seconds=1", "--idle.window-seconds=2", "--health.period-seconds=1")
+        running = self.start(library, f"--proc={self.proc}", *quick, *flags)
         try:
-            yield Running(self, process)
+            yield running
         finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
-        assert code == 0, self.log.read_text()[-2000:]
-
-
-class Running:
-    """A probe that runs."""
-
-    def __init__(self, site: Site, process: subprocess.Popen[bytes]) -> None:
-        self._site = site
-        self.process = process
-
-    def url(self) -> str:
-        """Wait until its metrics are served and return where."""
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            for line in reversed(self._site.log.read_text().splitlines()):
-                said = json.loads(line) if line.startswith("{") else {}
-                if said.get("event") == "metrics served":
-                    return str(said["url"])
-            assert self.process.poll() is None, self._site.log.read_text()[-2000:]
-            time.sleep(0.05)
-        raise AssertionError("no metrics are served")
-
-    def ask(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(self.url() + path, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+            code = running.stop()
+        assert code == 0, running.said()
 
 
 @pytest.fixture
@@ -172,7 +94,7 @@ def all_idle(report: ProbeReport) -> bool:
 
 def test_probe__eight_idle_h100__node_says_so_once(site: Site, library: Path) -> None:
     Hardware.h100s(8).write(site.script)
-    with site.probing(library):
+    with site.probing(library) as running:
         report = site.until("eight idle devices", all_idle)
         assert (report.state, report.driver, report.cuda) == ("Ready", "580.95.05", "13.0")
         assert (len(report.devices), report.memory_mib) == (8, 2064)
@@ -189,6 +111,9 @@ def test_probe__eight_idle_h100__node_says_so_once(site: Site, library: Path) ->
         version = site.client.get(f"/api/v1/nodes/{site.node}")["metadata"]["managedFields"]
         assert [entry["time"] for entry in version if "fallow" in entry["manager"]] == mine != []
         assert site.annotation() == text
+        status = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+        (peak_kib,) = (int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        assert peak_kib * 1024 <= 60_000_000
 
 
 def test_probe__gpu_falls_off_the_bus__is_unhealthy_and_comes_back_after_the_set_time(
@@ -227,18 +152,18 @@ def test_probe__restarted_while_a_device_is_sick__does_not_forget(site: Site, li
     assert [fault.message for fault in report.devices[0].faults] == ["XID 48: double-bit ECC error"]
 
 
-@pytest.mark.parametrize("number", [13, 31, 43, 45, 68, 109])
-def test_probe__xid_of_the_application__device_stays_healthy(number: int, site: Site, library: Path) -> None:
-    hardware = Hardware.h100s(1)
-    hardware.xid(0, number)
+def test_probe__xids_of_the_application__devices_stay_healthy(site: Site, library: Path) -> None:
+    numbers = (13, 31, 43, 45, 68, 109)
+    hardware = Hardware.h100s(len(numbers))
+    for index, number in enumerate(numbers):
+        hardware.xid(index, number)
     hardware.write(site.script)
     with site.probing(library) as running:
-        assert site.until("an idle device", all_idle).devices[0].healthy
-        assert f"}} {number}.0" in next(
-            line
-            for line in running.ask("/metrics")[1].splitlines()
-            if line.startswith("DCGM_FI_DEV_XID_ERRORS{")
-        )
+        report = site.until("idle devices", all_idle)
+        assert all(device.healthy for device in report.devices)
+        lines = running.ask("/metrics")[1].splitlines()
+    last = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("DCGM_FI_DEV_XID_ERRORS{")]
+    assert last == list(numbers)
 
 
 def test_probe__process_of_a_pod_and_one_of_the_host__are_told_apart(site: Site, library: Path) -> None:
@@ -358,9 +283,10 @@ def refused(client: ApiServer, path: str, patch: dict[str, Any]) -> str:
 def test_access__probes_token__changes_its_own_nodes_annotation_and_nothing_else(
     site: Site, nodes: list[str]
 ) -> None:
-    host, port = site.server.removeprefix("https://").split(":")
     context = ssl.create_default_context(cafile=site.account / "ca.crt")
-    probe = ApiServer(host=host, port=int(port), context=context, token=(site.account / "token").read_text())
+    probe = ApiServer(
+        host=site.host, port=int(site.port), context=context, token=(site.account / "token").read_text()
+    )
     own, other = f"/api/v1/nodes/{site.node}", f"/api/v1/nodes/{nodes[1]}"
     ours = {"metadata": {"annotations": {PROBE_ANNOTATION: '{"version":1,"state":"CpuOnly"}'}}}
     probe.merge(own, ours)

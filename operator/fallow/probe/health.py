@@ -45,7 +45,8 @@ def faults_of(
         found.append(Fault(reason="Lost", message=f"The driver has lost the GPU: {reading.lost}."))
     if reading.unreadable:
         found.append(Fault(reason="Unreadable", message="The GPU does not answer, others do."))
-    of_device = sorted({xid.number for xid in xids if xid.key == reading.identity.key})
+    # An event whose device cannot be told may be any device's.
+    of_device = sorted({xid.number for xid in xids if xid.key in ("", reading.identity.key)})
     found += [Fault(reason="Xid", message=in_words(number)) for number in of_device if number not in ignored]
     figures = reading.health
     if figures.ecc_uncorrected:

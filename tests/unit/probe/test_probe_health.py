@@ -57,7 +57,11 @@ def test_faults__any_other_xid__names_it(number: int) -> None:
 
 
 def test_faults__xid_of_another_device__none() -> None:
-    assert faults_of(a_device(0), [Xid(key="GPU-1", number=79), Xid(key="", number=79)]) == ()
+    assert faults_of(a_device(0), [Xid(key="GPU-1", number=79)]) == ()
+
+
+def test_faults__xid_of_who_knows_which_device__counts_against_each() -> None:
+    assert [fault.reason for fault in faults_of(a_device(0), [Xid(key="", number=79)])] == ["Xid"]
 
 
 def test_health__one_event__sick_until_the_set_time_without_another_has_passed() -> None:
