@@ -45,6 +45,16 @@ class HubProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=20)
 
+    def freeze(self) -> None:
+        """Stop it where it is, as a paused machine does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, with no idea of the time that has passed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill it as a power cut does."""
         assert self._process is not None

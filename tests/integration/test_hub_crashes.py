@@ -20,6 +20,7 @@ import pytest
 from devkit.rig import Rig
 from fallow.errors import Unavailable
 from fallow.hub.app import Hub
+from fallow.hub.metrics import HubMetrics
 from fallow.kube.client import JSON, ApiServer
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.money import format_amount, parse_amount
@@ -68,7 +69,9 @@ async def live(rig: Rig, *, dies_at: int, after: bool, until: asyncio.Event) -> 
     )
     async with await MortalApi.connect(settings.kubeconfig, name="hub") as api:
         api.dies_at, api.after = dies_at, after
-        life = asyncio.create_task(Hub(settings, Telemetry("hub")).lead_and_follow(api))
+        telemetry = Telemetry("hub")
+        hub = Hub(settings, telemetry, HubMetrics(telemetry.registry))
+        life = asyncio.create_task(hub.lead_and_follow(api))
         ends = [asyncio.create_task(event.wait()) for event in (api.dead, until)]
         await asyncio.wait([life, *ends], return_when=asyncio.FIRST_COMPLETED, timeout=60)
         for task in (life, *ends):

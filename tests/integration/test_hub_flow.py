@@ -359,6 +359,38 @@ def test_account__appears_later__job_is_accepted_then(
     assert jobs.condition(name, "Accepted") == "True"
 
 
+def test_hub_frozen__longer_than_its_lease__another_leads_and_the_first_follows_when_it_wakes(
+    rig: Rig, hub: HubProcess, agent: ScriptedAgent, jobs: Jobs, tmp_path: Path
+) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/fallow-system/leases/fallow-hub"
+    client = rig.hub_client()
+
+    def holder() -> str:
+        return str(client.get(path)["spec"].get("holderIdentity") or "")
+
+    first = wait_until("a leader", holder)
+    name = jobs.submit(2, provider=agent.name)
+    (placement,) = wait_until("a placement", agent.placements)
+    with HubProcess(rig, tmp_path / "second.log") as second:
+        hub.freeze()
+        try:
+            wait_until("another leader", lambda: holder() not in ("", first), seconds=30)
+            agent.end(placement, indexes=[0])
+            wait_until("the second to follow", lambda: jobs.get(name)["status"]["counts"]["succeeded"] == 1)
+        finally:
+            hub.thaw()
+        # The first must not act on what it remembers; when the second goes, it leads again.
+        other = jobs.submit(1, provider=agent.name)
+        wait_until("the other job's placement", lambda: len(agent.placements()) == 2)
+        assert second.stop() == 0
+    wait_until("a leader", lambda: holder() != "", seconds=30)
+    for left in agent.placements():
+        agent.end(left)
+    wait_until("success", lambda: {jobs.condition(one, "Succeeded") for one in (name, other)} == {"True"})
+    wait_until("absorption", lambda: not agent.placements())
+    assert len(agent.claims()) == 2
+
+
 def test_hub__told_to_stop__ends_cleanly_and_gives_its_lease_back(rig: Rig, hub: HubProcess) -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/fallow-system/leases/fallow-hub"
     client = rig.hub_client()

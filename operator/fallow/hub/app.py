@@ -1,8 +1,8 @@
 """`fallow hub`: take the lease, follow the API server, decide, write, until told to stop.
 
 The lease comes first and the lists second: what the leader before us wrote is then in them, and what it
-might still try is refused by its term. When the lease is lost this process writes nothing more and ends;
-whoever runs it starts it again, as a follower.
+might still try is refused by its term. When the lease is lost this process writes nothing more, forgets all
+that it knew, and waits for the lease like any other follower.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fallow.errors import NotLeading
 from fallow.hub.carrying import Carrier
 from fallow.hub.cycle import Cycle
 from fallow.hub.desk import Clock, Desk
+from fallow.hub.metrics import HubMetrics
 from fallow.hub.placements import JSON
 from fallow.hub.staleness import SilenceLimits, Staleness
 from fallow.hub.view import HubView
@@ -41,26 +42,36 @@ DRAIN_SECONDS = 10.0
 
 
 def run(settings: HubSettings) -> None:
-    """Run the hub until SIGTERM or SIGINT, or until the lease is lost (raises NotLeading)."""
+    """Run the hub until SIGTERM or SIGINT."""
     asyncio.run(main(settings))
 
 
 async def main(settings: HubSettings) -> None:
     """Run the hub in the present event loop."""
     telemetry = Telemetry("hub")
-    hub = Hub(settings, telemetry)
+    metrics = HubMetrics(telemetry.registry)
+    hub = Hub(settings, telemetry, metrics)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(serve(telemetry, address=settings.metrics_address, unwell=hub.unwell))
+        await stack.enter_async_context(
+            serve(telemetry, address=settings.metrics_address, unwell=lambda: hub.unwell())
+        )
         api = await stack.enter_async_context(
             await ApiServer.connect(settings.kubeconfig, name="hub", telemetry=telemetry)
         )
-        await hub.lead_and_follow(api)
+        while True:
+            try:
+                await hub.lead_and_follow(api)
+            except NotLeading as error:
+                log.warning("following again", why=str(error))
+                hub = Hub(settings, telemetry, metrics)
+            else:
+                return
 
 
 class Hub:
-    """One process's life as leader."""
+    """One term as leader, the wait for it included; nothing of it outlives the term."""
 
-    def __init__(self, settings: HubSettings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: HubSettings, telemetry: Telemetry, metrics: HubMetrics) -> None:
         self._settings = settings
         self._telemetry = telemetry
         silence = settings.silence
@@ -72,6 +83,7 @@ class Hub:
                 hold_seconds=silence.mass_silence_hold_seconds,
             )
         )
+        self._metrics = metrics
         self._cycled_at: float | None = None
 
     def unwell(self) -> str | None:
@@ -160,7 +172,7 @@ class Hub:
                     watching=lambda: heartbeats.alive(within_seconds=patience),
                 )
                 await self._synced(view, stop)
-                await self._loop(Cycle(desk), view, keeping, stop)
+                await self._loop(Cycle(desk), desk, keeping, stop)
                 await writers.drain(timeout_seconds=DRAIN_SECONDS)
         finally:
             for task in following:
@@ -180,9 +192,8 @@ class Hub:
             claims=len(view.claims),
         )
 
-    async def _loop(
-        self, cycle: Cycle, view: HubView, keeping: asyncio.Task[None], stop: asyncio.Event
-    ) -> None:
+    async def _loop(self, cycle: Cycle, desk: Desk, keeping: asyncio.Task[None], stop: asyncio.Event) -> None:
+        view = desk.view
         debounce = self._settings.cycle.debounce_seconds
         while not stop.is_set() and not keeping.done():
             view.dirty.clear()
@@ -192,9 +203,11 @@ class Hub:
             except Exception:
                 # NB: a bug must not end the process: it would come back to the same objects and die again.
                 log.exception("the cycle failed")
+                self._metrics.failed_cycles.inc()
                 await asyncio.sleep(TICK_SECONDS)
             self._cycled_at = time.monotonic()
             self._telemetry.cycle_seconds.observe(self._cycled_at - started)
+            self._metrics.show(desk)
             await _first_of(stop, view.dirty, seconds=TICK_SECONDS)
             if view.dirty.is_set() and debounce:
                 await asyncio.sleep(debounce)

@@ -19,6 +19,7 @@ from fallow.receipts.pricing import cumulative_amount
 from fallow.receipts.statements import check_receipt, timestamp
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.money import format_amount, parse_amount
+from fallow.resources.ranges import EMPTY, IndexRanges
 from fallow.resources.receipt import SignedReceipt
 from fallow.resources.terms import Terms
 
@@ -44,7 +45,22 @@ class Assessment:
         return Paid(seconds=self.seconds, amount=self.amount, failure_seconds=self.failure_seconds)
 
 
-def assess(placed: Placed, *, now: int, failure_seconds_left: int) -> Assessment:
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What other placements of the job were paid for: no index is paid for a second time.
+
+    By construction there is nothing here that this placement reports too; an agent that changes what it
+    reported before could make it so.
+    """
+
+    succeeded: IndexRanges = EMPTY
+    failed_for_good: IndexRanges = EMPTY
+    """Tasks whose own failures have reached what the job pays for."""
+
+
+def assess(
+    placed: Placed, *, now: int, failure_seconds_left: int, elsewhere: Elsewhere = Elsewhere()
+) -> Assessment:
     """Judge all ended attempts of a placement.
 
     `now` is the hub's Unix time, `failure_seconds_left` how many seconds of its own failures the job
@@ -59,6 +75,7 @@ def assess(placed: Placed, *, now: int, failure_seconds_left: int) -> Assessment
     broken = placed.gang and _gang_is_broken(placed)
     for one in placed.ended:
         reason = _reason(one, placed, broken=broken, longest=min(elapsed, placed.timeout_seconds))
+        reason = reason or _paid_elsewhere(one, elsewhere)
         at = node_of[one.index]
         if not reason and one.seconds > node_seconds[at]:
             reason = "LongerThanObserved"
@@ -96,6 +113,14 @@ def _reason(one: Ended, placed: Placed, *, broken: bool, longest: int) -> str:
     if one.outcome is Outcome.SUCCEEDED and placed.gang and not _all_succeeded(placed):
         # It will run again as part of the gang, and an index is paid for one success only.
         return "GangBroken"
+    return ""
+
+
+def _paid_elsewhere(one: Ended, elsewhere: Elsewhere) -> str:
+    if one.outcome is Outcome.SUCCEEDED and one.index in elsewhere.succeeded:
+        return "SecondSuccess"
+    if one.outcome.is_own_failure and one.index in elsewhere.failed_for_good:
+        return "FailureLimit"
     return ""
 
 
@@ -172,6 +197,12 @@ def claim_of(
             "terms": spec["terms"],
         },
     }
+
+
+def successes_of(claim: Mapping[str, Any]) -> IndexRanges:
+    """Return the indexes whose success a PaymentClaim object charges."""
+    ended = (Ended.parse(text) for text in claim["spec"]["ended"])
+    return IndexRanges.of(one.index for one in ended if one.outcome is Outcome.SUCCEEDED)
 
 
 def paid_of(claim: Mapping[str, Any]) -> Paid:

@@ -18,6 +18,8 @@ from fallow.kube.compare_and_set import merge_patch
 
 STATUS_SECONDS = 1.0
 """A job's status follows what changes at most this often, unless something waits for the write."""
+SENTENCE_SECONDS = 10.0
+"""And this often where only the wording of why it waits has changed."""
 _URGENT = frozenset({"folded", "placementsReserved", "completionTime"})
 """Parts of a status that something waits for."""
 
@@ -85,7 +87,8 @@ class Demand:
         if not patch:
             return
         urgent = not before or bool(_URGENT & patch.keys())
-        if not urgent and now - record.status_written_at < STATUS_SECONDS:
+        often = STATUS_SECONDS if _says_more(before, status) else SENTENCE_SECONDS
+        if not urgent and now - record.status_written_at < often:
             desk.memory.later_jobs.add(uid)
             return
         record.status_written_at = now
@@ -156,3 +159,16 @@ class Demand:
             last_words=record.last_words,
             symbol=desk.settings.payments.token_symbol,
         )
+
+
+def _says_more(before: JSON, status: JSON) -> bool:
+    """Return whether a status differs in more than the wording of its sentences."""
+
+    def facts(one: JSON) -> JSON:
+        conditions = [
+            {key: value for key, value in given.items() if key != "message"}
+            for given in one.get("conditions") or ()
+        ]
+        return {**one, "message": "", "conditions": conditions}
+
+    return facts(before) != facts(status)

@@ -23,6 +23,8 @@ class SilenceLimits:
     silent_seconds: float = 20
     window_seconds: float = 30
     hold_seconds: float = 600
+    usual_lease_seconds: float = 20
+    """What an agent's Lease lasts at most when nothing is announced (the agent's default)."""
 
 
 @dataclass(slots=True)
@@ -111,8 +113,9 @@ class Staleness:
         return sorted(name for name in self._providers if self.silent(name))
 
     def _announced(self, heard: _Heard) -> float:
-        """Return the pause that a Lease longer than our own limit announces; 0 for others."""
-        return heard.promised if heard.promised > self.limits.silent_seconds else 0.0
+        """Return the pause that a Lease longer than usual announces; 0 for others."""
+        usual = max(self.limits.usual_lease_seconds, self.limits.silent_seconds)
+        return heard.promised if heard.promised > usual else 0.0
 
     def _suspect(self, now: float) -> None:
         fell = [heard.fell_silent_at for heard in self._providers.values()]

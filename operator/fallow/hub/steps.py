@@ -22,6 +22,7 @@ from fallow.receipts.epochs import claim_id
 from fallow.receipts.pricing import cumulative_amount
 from fallow.receipts.words import to_hex
 from fallow.resources.naming import claim_name
+from fallow.resources.ranges import EMPTY
 
 log = structlog.get_logger(__name__)
 
@@ -126,7 +127,27 @@ class Steps:
             )
             left = min(left, max(0, record.wish.spec.budget.max_paid_failure_seconds - spent))
         now = desk.memory.first_finished.get(placed.uid, desk.clock.unix())
-        return claims.assess(placed, now=now, failure_seconds_left=left)
+        return claims.assess(
+            placed, now=now, failure_seconds_left=left, elsewhere=self._elsewhere(placed, record)
+        )
+
+    def _elsewhere(self, placed: Placed, record: JobRecord | None) -> claims.Elsewhere:
+        """Return what the job has paid for in other placements, absorbed ones and claimed ones."""
+        view = self._desk.view
+        if record is None or record.wish.spec is None:  # gone: its claims are all that is left of it
+            others = list(view.claims_of_job.get(placed.job_uid, {}).values())
+            succeeded, failed = EMPTY, EMPTY
+        else:
+            live = view.live(placed.job_uid)
+            others = [claim for one in live if (claim := view.claim_of.get(one.uid)) is not None]
+            succeeded, failed = record.folded.succeeded, EMPTY
+            for count, tasks in record.folded.failures.items():
+                if count > record.wish.spec.backoff_limit_per_task:
+                    failed |= tasks
+        for claim in others:
+            if claim["spec"]["placement"]["uid"] != placed.uid:
+                succeeded |= claims.successes_of(claim)
+        return claims.Elsewhere(succeeded=succeeded, failed_for_good=failed)
 
     def _owes(self, placed: Placed, record: JobRecord | None) -> bool:
         """Return whether something is payable, and signed for."""

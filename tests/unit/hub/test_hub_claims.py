@@ -10,6 +10,7 @@ from eth_account import Account as Key
 from fallow.hub import claims
 from fallow.hub.claims import assess
 from fallow.hub.placements import Placed
+from fallow.resources.ranges import IndexRanges
 from unit.hub.builders import CREATED_UNIX, a_placement, ended, placed
 
 LATER = CREATED_UNIX + 1000
@@ -95,6 +96,17 @@ def test_assess(case: str) -> None:
     assert assessment.amount == assessment.seconds * 1000  # 3.6 an hour is 1000 micro a second
     count = len(assessment.paid) + sum(map(len, assessment.disallowed.values()))
     assert count == len(one.ended)
+
+
+def test_assess__agent_changed_its_report_after_the_task_ran_elsewhere__is_not_paid_a_second_time() -> None:
+    one = placed(reports=[ended(0), ended(1, "F"), ended(2)])
+    elsewhere = claims.Elsewhere(succeeded=IndexRanges.of([0]), failed_for_good=IndexRanges.of([1]))
+    assessment = assess(one, now=LATER, failure_seconds_left=100, elsewhere=elsewhere)
+    assert [str(attempt) for attempt in assessment.paid] == [ended(2)]
+    assert {reason: [str(a) for a in attempts] for reason, attempts in assessment.disallowed.items()} == {
+        "FailureLimit": [ended(1, "F")],
+        "SecondSuccess": [ended(0)],
+    }
 
 
 def test_assess__amount__is_rounded_down_once_over_the_whole_placement() -> None:
