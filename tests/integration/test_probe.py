@@ -223,12 +223,50 @@ def test_probe__mig__instances_are_judged_one_by_one(site: Site, library: Path) 
     assert [instance.profile for instance in device.instances] == ["3g.40gb", "3g.40gb"]
 
 
+def test_probe__driver_holds_a_look__metrics_are_answered_all_the_same(site: Site, library: Path) -> None:
+    hardware = Hardware.h100s(1)
+    hardware.write(site.script)
+    with site.probing(library) as running:
+        site.until("a device", lambda report: len(report.devices) == 1)
+        looks = looks_counted(running)
+        hardware.system(hang=4000)
+        hardware.write(site.script)
+        # At the latest after one look that was under way, none comes back for four seconds.
+        site.client.until("a held look", lambda: held(running), seconds=SECONDS)
+        assert looks_counted(running) >= looks
+        hardware.system(hang=0)
+        hardware.write(site.script)
+        later = looks_counted(running)
+        site.client.until("looks go on", lambda: looks_counted(running) > later + 1, seconds=SECONDS)
+
+
+def looks_counted(running: Running) -> float:
+    lines = running.ask("/metrics")[1].splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("fallow_probe_looks_total"))
+
+
+def held(running: Running) -> bool:
+    """Whether no look came back for longer than the period, while the metrics were answered."""
+    before = looks_counted(running)
+    time.sleep(2.5)
+    return looks_counted(running) == before
+
+
 def test_probe__no_library__is_a_cpu_node_and_well(site: Site) -> None:
     with site.probing(None) as running:
         report = site.until("a CPU-only node", lambda report: report.state == "CpuOnly")
         assert running.ask("/healthz") == (200, "ok\n")
     assert report.devices == ()
     assert report.cpu_count == os.cpu_count()
+
+
+def test_probe__no_library_but_the_driver_is_loaded__not_healthy(site: Site) -> None:
+    (site.proc / "driver" / "nvidia").mkdir(parents=True)
+    (site.proc / "driver" / "nvidia" / "version").write_text("NVRM version: NVIDIA UNIX x86_64\n")
+    with site.probing(None) as running:
+        report = site.until("an unhealthy node", lambda report: report.state == "NotHealthy")
+        assert "container runtime" in report.message
+        assert running.ask("/healthz")[0] == 503
 
 
 def test_probe__driver_and_library_mismatch__not_healthy_and_asks_for_a_restart(

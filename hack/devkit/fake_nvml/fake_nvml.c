@@ -3,7 +3,8 @@
  * FAKE_NVML_SCRIPT names an INI file; it is read again whenever it has been replaced, so a test
  * changes the hardware under a running program by renaming a new file over the old one.
  *
- *   [system]      driver, cuda, count, init (an nvmlReturn_t for nvmlInit), error.FUNCTION = code
+ *   [system]      driver, cuda, count, init (an nvmlReturn_t for nvmlInit), hang (milliseconds that the
+ *                 count takes, as under a sick device), error.FUNCTION = code
  *   [gpu N]       uuid, name, busid, total, used, reserved (MiB), util, memutil, temp, memtemp, power,
  *                 limit (mW), energy (mJ), cc (major.minor), gen, width, ecc, rows (c,u,pending,failure),
  *                 recovery, links, version, switch (0|1), peers (index:links,…), clique, cluster, mig,
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, TIMEOUT = 10, LOST = 15 };
 enum { GPUS = 16, MIGS = 8, LINES = 4096 };
@@ -139,7 +141,8 @@ ret nvmlSystemGetCudaDriverVersion_v2(int *out) {
 
 ret nvmlDeviceGetCount_v2(unsigned *out) {
     CHECK(NULL);
-    const char *found = find("system", "count");
+    const char *found = find("system", "count"), *hang = find("system", "hang");
+    if (hang) usleep((useconds_t)atoi(hang) * 1000);
     *out = found ? (unsigned)atoi(found) : 0;
     return OK;
 }

@@ -8,8 +8,8 @@ with either cgroup driver and version:
 
 The probe sees host PIDs and reads /proc/PID/cgroup; from inside a control-group namespace the paths
 start with /../, which is why only the pod's own segment is looked for. The kubelet's pod-resources
-socket could say which pod *holds* a device without using it; it is gRPC, whose library alone would
-take a quarter of the probe's memory, and what pods hold the agent knows from their requests.
+socket could say which pod *holds* a device without using it; it is gRPC, whose library would take
+20 MB of the 60 the probe may have, and what pods hold the agent knows from their requests.
 `PodResources` is where such a source would be put in.
 """
 

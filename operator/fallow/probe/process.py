@@ -137,6 +137,7 @@ class Probe:
             thread, lambda: self._nvml.look(health=health)
         )
         self._looking_since = None
+        look = doubted(look, proc=Path(self._settings.proc))
         self._note(look)
         # 2. Judge, going on from what an earlier process told.
         now = self._monotonic()
@@ -187,6 +188,22 @@ class Probe:
         if broken and broken != self._broken:
             log.error("NVML unusable", message=look.message)
         self._broken = broken
+
+
+def doubted(look: Sample | Unusable, *, proc: Path) -> Sample | Unusable:
+    """Return the look, unless it takes a node for one without devices whose kernel has the driver loaded.
+
+    Then only this container lacks the library: the container runtime did not put it there.
+    """
+    if not isinstance(look, Unusable) or look.consequence is not AtStart.CPU_ONLY:
+        return look
+    if not (proc / "driver" / "nvidia" / "version").exists():
+        return look
+    message = (
+        "The NVIDIA driver is loaded, but its library is not in this container: does the probe run with the"
+        " NVIDIA container runtime?"
+    )
+    return Unusable(AtStart.RESTART, message)
 
 
 def host(proc: Path) -> Host:
