@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 
 from fallow.hub import folding, job_status
@@ -148,14 +149,15 @@ class Demand:
     def _outside(self, uid: str, record: JobRecord, folded: folding.Folded) -> job_status.Outside:
         desk = self._desk
         known = desk.view.claims_of_job.get(uid, {}).values()
-        done = sum(1 for claim in known if (claim.get("status") or {}).get("state") in ("Settled", "Refused"))
+        states = Counter((claim.get("status") or {}).get("state") for claim in known)
         return job_status.Outside(
             now=datetime.fromtimestamp(desk.clock.unix(), UTC),
             decimals=desk.decimals,
             account_problem=record.account_problem,
             live=sum(1 for placed in desk.view.live(uid) if placed.number not in folded.placements),
             claims=max(len(known), folded.claims),
-            settled=done,
+            settled=states["Settled"],
+            refused=states["Refused"],
             last_words=record.last_words,
             symbol=desk.settings.payments.token_symbol,
         )

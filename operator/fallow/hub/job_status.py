@@ -29,6 +29,8 @@ class Outside:
     claims: int = 0
     """Claims written so far, absorbed ones included."""
     settled: int = 0
+    refused: int = 0
+    """Claims that the settler will not settle; they say why themselves."""
     last_words: str = ""
     symbol: str = ""
     """What people call the token."""
@@ -155,6 +157,9 @@ def _settled(outside: Outside, *, settled: bool) -> JSON:
         said = f"{outside.live} placements are not claimed yet."
     else:
         said = f"{outside.settled} of {outside.claims} claims are settled."
+    if outside.refused:
+        said = f"The settler refused {outside.refused} of {outside.claims} claims; their status says why."
+        return condition("Settled", False, reason="ClaimRefused", message=said)
     return condition("Settled", False, reason="Waiting", message=said)
 
 

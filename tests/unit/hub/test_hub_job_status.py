@@ -119,6 +119,16 @@ CASES: dict[str, tuple[JSON, dict[str, tuple[str, str]], str]] = {
         },
         "All 4 tasks succeeded; 0.04 USDC, settled.",
     ),
+    "succeeded, a claim refused": (
+        status(folded=ALL_DONE, claims=1, refused=1),
+        {
+            "Accepted": ("True", "Accepted"),
+            "Scheduled": ("True", "Complete"),
+            "Succeeded": ("True", "AllSucceeded"),
+            "Settled": ("False", "ClaimRefused"),
+        },
+        "All 4 tasks succeeded; 0.04 USDC, 0 of 1 claims settled.",
+    ),
     "failed": (
         status(folded=FAILED, claims=1, settled=1, last_words="task 0 Failed with exit code 1"),
         {
