@@ -325,14 +325,17 @@ def until(
     missing_ok: bool = False,
     told: Callable[[], str] = lambda: "",
 ) -> None:
-    """Wait until a condition holds; a NotFound while looking counts as not yet where `missing_ok`."""
+    """Wait until a condition holds; a NotFound while looking counts as not yet where `missing_ok`.
+
+    So does a 429 always: an API server that was just started says it while a kind's cache fills.
+    """
     end = time.monotonic() + seconds
     while True:
         try:
             if condition():
                 return
         except ApiError as error:
-            if not (missing_ok and error.status == 404):
+            if error.status != 429 and not (missing_ok and error.status == 404):
                 raise
         assert time.monotonic() < end, f"{what}: not within {seconds} s. {told()}"
         time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -439,14 +440,21 @@ def _status(obj: Json) -> Json:
 
 
 def _answers(hand: ByHand) -> bool:
+    """Whether the hub serves every kind again: after a start each kind's cache fills on its own."""
     try:
-        return bool(hand.placements() is not None)
+        for kind in ("placements", "quotes", "providernodes"):
+            hand.hub.get(f"{hand.namespace}/{kind}")
+        hand.hub.get(f"{LEASES}/namespaces/provider-solo/leases")
     except (OSError, ApiError):
         return False
+    return True
 
 
 def _note_pods(hand: ByHand, name: str, seen: dict[str, str]) -> None:
-    """Note each pod's UID by name: a second UID under a name would be a task run twice."""
+    """Note each pod's UID by name: a second UID under a name would be a task run twice. And slots hold."""
+    live: Counter[str] = Counter()
     for pod in hand.pods(name):
         metadata = pod["metadata"]
         assert seen.setdefault(metadata["name"], metadata["uid"]) == metadata["uid"]
+        live[metadata["annotations"]["fallow.dev/node"]] += pod["status"]["phase"] in ("Pending", "Running")
+    assert all(count <= 8 for count in live.values()), live
