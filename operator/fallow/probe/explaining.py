@@ -48,6 +48,7 @@ class CgroupPodResources:
     def __init__(self, proc: Path) -> None:
         self._proc = proc
         self._missing: set[int] = set()
+        self._missing_before: frozenset[int] = frozenset()
 
     def pod_of(self, pid: int, *, device: str) -> str | None:
         """See `PodResources`. A process that NVML still shows a look later but /proc never is HOST.
@@ -57,13 +58,10 @@ class CgroupPodResources:
         try:
             text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
         except OSError:
-            if pid in self._missing:
-                return HOST
-            self._missing.add(pid)
-            return None
-        self._missing.discard(pid)
+            self._missing.add(pid)  # a process on several devices is asked for several times in one look
+            return HOST if pid in self._missing_before else None
         return pod_uid(text)
 
-    def forget_all_but(self, pids: set[int]) -> None:
-        """Drop what was remembered of processes that NVML shows no more."""
-        self._missing &= pids
+    def next_look(self) -> None:
+        """Say that a look is over: what was missing in it and is missing in the next stays missing."""
+        self._missing_before, self._missing = frozenset(self._missing), set()

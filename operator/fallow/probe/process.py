@@ -145,8 +145,7 @@ class Probe:
         report = self._judge.report(look, now=now, time=self._now())
         sample = look if isinstance(look, Sample) else None
         self._metrics.tell(sample, report, joules=self._judge.energy.running())
-        pids = {p.pid for reading in sample.devices for p in reading.processes or ()} if sample else set()
-        self._owners.forget_all_but(pids)
+        self._owners.next_look()
         # 3. Tell, when it is news.
         if resumed:
             try:

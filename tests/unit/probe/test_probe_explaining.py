@@ -47,8 +47,10 @@ def test_pod_uid__of_a_cgroup__is(cgroup: str, want: str) -> None:
 
 def test_pod_of__process_just_ended__is_gone_and_one_never_seen_is_the_hosts(tmp_path: Path) -> None:
     owners = CgroupPodResources(tmp_path)
-    assert owners.pod_of(7, device="GPU-0") is None
-    assert owners.pod_of(7, device="GPU-0") == HOST
+    # On two devices at once: still the same look.
+    assert [owners.pod_of(7, device=device) for device in ("GPU-0", "GPU-1")] == [None, None]
+    owners.next_look()
+    assert [owners.pod_of(7, device=device) for device in ("GPU-0", "GPU-1")] == [HOST, HOST]
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "cgroup").write_text(f"0::/kubepods/pod{UID}/x\n")
     assert owners.pod_of(7, device="GPU-0") == UID
@@ -57,5 +59,6 @@ def test_pod_of__process_just_ended__is_gone_and_one_never_seen_is_the_hosts(tmp
 def test_pod_of__number_used_again_later__starts_anew(tmp_path: Path) -> None:
     owners = CgroupPodResources(tmp_path)
     assert owners.pod_of(7, device="GPU-0") is None
-    owners.forget_all_but(set())
+    owners.next_look()
+    owners.next_look()
     assert owners.pod_of(7, device="GPU-0") is None
