@@ -17,7 +17,7 @@ from typing import Any
 
 from devkit.errors import DevkitError
 from devkit.rig import ApiError, Member, Rig
-from devkit.scenario.faults import all_faults
+from devkit.scenario.faults import all_faults, revive
 from devkit.scenario.invariants import (
     assert_money_is_conserved,
     assert_no_node_was_ever_overfull,
@@ -61,6 +61,7 @@ class Chaos:
                 lasted = fault.strike(self._dice)
                 self.struck[fault.name] = self.struck.get(fault.name, 0) + 1
                 self._say(f"{time.monotonic() - started:6.1f} s  {fault.name} for {lasted:.1f} s")
+                self._revive()
             broken_seconds = time.monotonic() - started
             converged = self._converge()
             for log in logs:
@@ -132,7 +133,12 @@ class Chaos:
         return time.monotonic() - started
 
     def _all_over(self) -> bool:
+        self._revive()
         return not self._not_over()
+
+    def _revive(self) -> None:
+        for name in revive(self._rig):
+            self._say(f"          {name} had ended and is started again")
 
     def _not_over(self) -> list[str]:
         admin = self._rig.client("hub_admin")

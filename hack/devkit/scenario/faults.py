@@ -72,3 +72,14 @@ def frozen(rig: Rig, name: str) -> Iterator[None]:
         yield
     finally:
         os.kill(identity.pid, signal.SIGCONT)
+
+
+def revive(rig: Rig) -> list[str]:
+    """Start every program of Fallow that has ended, as a kubelet would; return their names.
+
+    A hub that lost its Lease ends itself rather than go on with a view it cannot trust.
+    """
+    ended = [name for name in rig.fallow.values() if not rig.processes.running(name)]
+    for name in ended:
+        rig.processes.start_again(name)
+    return ended

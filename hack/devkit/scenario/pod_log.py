@@ -10,12 +10,13 @@ import http.client
 import threading
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Any, Self
 
-from devkit.rig.record import MemberPlane
+from devkit.rig import ApiError, MemberPlane
 
 Json = dict[str, Any]
 PODS = "/api/v1/namespaces/fallow-guests/pods"
+_BROKEN = (OSError, http.client.HTTPException, ApiError)
 
 
 class PodLog:
@@ -27,11 +28,10 @@ class PodLog:
         self._stopping = threading.Event()
         self._position = ""
         self.events: list[tuple[str, Json]] = []
+        """(ADDED | MODIFIED | DELETED, pod), in the API server's order."""
 
-    def __enter__(self) -> PodLog:
-        listed = self._client.get(PODS)
-        self._position = listed["metadata"]["resourceVersion"]
-        self.events = [("ADDED", pod) for pod in listed["items"]]
+    def __enter__(self) -> Self:
+        self._list()
         self._thread.start()
         return self
 
@@ -44,24 +44,40 @@ class PodLog:
                 for event in self._client.watch(
                     PODS, resourceVersion=self._position, allowWatchBookmarks="true", timeoutSeconds="25"
                 ):
+                    if event["type"] == "ERROR":  # the position is too old for a restarted API server
+                        self._list()
+                        break
                     self._position = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
                         self.events.append((event["type"], event["object"]))
-            except (OSError, http.client.HTTPException):
+            except _BROKEN:
                 time.sleep(0.05)  # the API server restarts: go on from where we were
+
+    def _list(self) -> None:
+        """Take in everything there is, and what went away unseen."""
+        listed = self._client.get(PODS)
+        present = {pod["metadata"]["uid"] for pod in listed["items"]}
+        for uid, (kind, pod) in self._last().items():
+            if kind != "DELETED" and uid not in present:
+                self.events.append(("DELETED", pod))
+        self.events += [("ADDED", pod) for pod in listed["items"]]
+        self._position = listed["metadata"]["resourceVersion"]
 
     def catch_up(self) -> None:
         """Return once every event up to now has been seen."""
-        target = int(self._client.get(PODS)["metadata"]["resourceVersion"])
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            newest = max((int(pod["metadata"]["resourceVersion"]) for _, pod in self.events), default=0)
-            listed = {pod["metadata"]["uid"] for pod in self._client.get(PODS)["items"]}
-            seen = {uid for uid, (kind, _) in self._last().items() if kind != "DELETED"}
-            if listed == seen and (newest >= target or listed == seen):
-                return
-            time.sleep(0.05)
-        raise AssertionError("the watch on the member's pods did not catch up")
+
+        def caught_up() -> bool:
+            there = {
+                pod["metadata"]["uid"]: pod["status"].get("phase") for pod in self._client.get(PODS)["items"]
+            }
+            seen = {
+                uid: pod["status"].get("phase")
+                for uid, (kind, pod) in self._last().items()
+                if kind != "DELETED"
+            }
+            return there == seen
+
+        self._client.until("the watch on the member's pods to catch up", caught_up, seconds=60)
 
     def _last(self) -> dict[str, tuple[str, Json]]:
         return {pod["metadata"]["uid"]: (kind, pod) for kind, pod in list(self.events)}
