@@ -85,6 +85,12 @@ STEPS: tuple[Step, ...] = (
         command=_pytest("e2e"),
         needs=_planes_and_chain,
     ),
+    Step(
+        name="chaos",
+        what="a minute of kills and freezes from a seed, then all must have converged",
+        command=_pytest("chaos"),
+        needs=_planes_and_chain,
+    ),
 )
 
 
