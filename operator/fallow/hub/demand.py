@@ -61,7 +61,7 @@ class Demand:
         for placed in live:
             self._steps.observe(placed, record)
             self._steps.take(placed, job, record)
-        if record.standing.pending and not record.wish.spec.suspend:
+        if record.standing.pending and record.wish.verdict.accepted and not record.wish.spec.suspend:
             desk.memory.waiting.add(uid)
         else:
             desk.memory.waiting.discard(uid)

@@ -54,7 +54,7 @@ class Dispatch:
         """Return a job that may be scheduled now, or None (and say why in its record)."""
         desk = self._desk
         job, record = desk.view.jobs_by_uid.get(uid), desk.memory.records.get(uid)
-        if job is None or record is None or record.wish.spec is None:
+        if job is None or record is None or record.wish.shape is None:
             return None
         account = desk.account_of(job, record)
         if account is None or record.account_problem:

@@ -71,6 +71,11 @@ class Standing:
         return not self.pending and not self.held
 
     @property
+    def begun(self) -> bool:
+        """Whether any task was ever given to a provider and stayed there."""
+        return bool(self.held or self.succeeded or self.failed or self.shares)
+
+    @property
     def amount(self) -> int:
         """Payable so far."""
         return sum(share.amount for share in self.shares.values())

@@ -71,7 +71,7 @@ def status_of(
         "observedGeneration": generation,
         "placementsReserved": max(reserved_numbers, before.get("placementsReserved") or 0),
     }
-    if not accepted or standing is None or wish.spec is None:
+    if standing is None or wish.spec is None or (not accepted and not standing.begun):
         tasks = job["spec"].get("tasks")
         status["counts"] = _counts(pending=tasks if isinstance(tasks, int) else 0)
         status["message"] = verdict_message
@@ -166,6 +166,8 @@ def _settled(outside: Outside, *, settled: bool) -> JSON:
 def _message(job: JSON, record: JobRecord, standing: Standing, outside: Outside, *, settled: bool) -> str:
     """Return where the job stands, in one sentence (or two when something waits)."""
     assert record.wish.spec is not None
+    if not record.wish.verdict.accepted:
+        return record.wish.verdict.message
     tasks = record.wish.spec.tasks
     cost = f"{format_amount(standing.amount, decimals=outside.decimals)} {outside.symbol}".rstrip()
     if standing.complete:

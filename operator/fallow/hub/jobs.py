@@ -23,7 +23,11 @@ FORGIVEN_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A ComputeJob's spec, parsed and judged. Without `spec` the verdict is a refusal."""
+    """A ComputeJob's spec, parsed and judged.
+
+    A refused one has a `spec` where it can be read, but no `shape`: a budget may be changed into nonsense
+    while tasks run, and what runs is followed all the same.
+    """
 
     generation: int
     verdict: Verdict
@@ -36,10 +40,10 @@ def read_wish(job: JSON, *, decimals: int) -> Wish:
     """Parse and judge a ComputeJob object; never raises."""
     generation = job["metadata"].get("generation") or 0
     verdict = judge(job, decimals=decimals)
-    if not verdict.accepted:
-        return Wish(generation, verdict)
     try:
         spec = ComputeJobSpec.model_validate(job["spec"])
+        if not verdict.accepted:
+            return Wish(generation, verdict, spec)
         price, total = spec.budget.max_price_per_task_hour, spec.budget.max_total
         pod = job["spec"]["template"]["spec"]
         wanted = spec.requirements
@@ -67,6 +71,8 @@ def read_wish(job: JSON, *, decimals: int) -> Wish:
             None if total is None else parse_amount(total, decimals=decimals),
         )
     except (FallowError, ValueError) as error:
+        if not verdict.accepted:
+            return Wish(generation, verdict)
         return Wish(generation, Verdict(False, "Invalid", f"The hub cannot read this job: {error}"))
 
 

@@ -165,6 +165,14 @@ def test_status__accepted_once__an_account_that_runs_dry_does_not_take_it_back()
     assert "cannot pay" in after["message"]
 
 
+def test_status__budget_changed_into_nonsense_while_tasks_run__says_so_and_follows_on() -> None:
+    running = placed("0-3", reports=DONE[:1], running=3)
+    found = status(running, spec={"budget": {"maxTotal": "0.0000001"}})
+    assert conditions(found)["Accepted"] == ("False", "Invalid")
+    assert found["message"].startswith("spec.budget.maxTotal")
+    assert (found["counts"]["running"], found["counts"]["succeeded"]) == (3, 1)
+
+
 def test_status__last_words_forgotten_by_a_restart__condition_keeps_them() -> None:
     before = status(folded=FAILED, last_words="task 0 Failed with exit code 1")
     after = status(folded=FAILED, before=before)

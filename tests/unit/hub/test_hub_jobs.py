@@ -49,7 +49,14 @@ def test_read_wish__requirements_and_budget__become_the_schedulers_shape() -> No
     assert wish.shape.images == ("registry.example/x:1",)
 
 
-def test_read_wish__refused__has_no_spec() -> None:
+def test_read_wish__refused__can_be_followed_but_not_scheduled() -> None:
     wish = read_wish(a_job(gang=True, parallelism=1), decimals=6)
-    assert wish.spec is None
     assert not wish.verdict.accepted
+    assert wish.spec is not None
+    assert wish.shape is None
+
+
+def test_read_wish__unreadable__has_no_spec() -> None:
+    wish = read_wish(a_job(tasks="many"), decimals=6)
+    assert not wish.verdict.accepted
+    assert wish.spec is None
