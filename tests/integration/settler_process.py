@@ -38,7 +38,7 @@ class SettlerProcess:
         *,
         token: str = "0x" + "70" * 20,
         rpc_url: str | None = None,
-        confirmations: int = 1,
+        confirmations: int = 2,
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.archive = directory / "archive"
@@ -86,6 +86,11 @@ class SettlerProcess:
         self._process.join(seconds)
         assert self._process.exitcode is not None, f"still running after {seconds} s:\n{self.said()}"
         return self._process.exitcode
+
+    @property
+    def ended(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        return None if self._process is None else self._process.exitcode
 
     def stop(self) -> int:
         """Ask it to end, as Kubernetes does."""

@@ -31,6 +31,7 @@ from fallow.settler.hub_objects import HubObjects
 from fallow.settler.keys import load_operator_key, load_salt_key
 from fallow.settler.ledger import LedgerPayments
 from fallow.settler.metrics import SettlerMetrics
+from fallow.settler.parts import Parts
 from fallow.settler.protocol import Payments
 from fallow.settler.rpc import Rpc
 from fallow.telemetry import Telemetry, serve
@@ -188,7 +189,7 @@ class Settler:
                 confirmations=settings.chain.confirmations,
                 fee_ceiling=settings.chain.fee_ceiling_gwei * GWEI,
             )
-        return Cycle(
+        parts = Parts(
             hub=hub,
             payments=payments,
             archive=archive,
@@ -204,6 +205,7 @@ class Settler:
             metrics=self._metrics,
             unix_now=_unix_now,
         )
+        return Cycle(parts)
 
     async def _domain(self, escrow: Escrow, stop: asyncio.Event) -> Domain | None:
         """Check once that chain, escrow, hub, token and key are the ones meant.

@@ -25,6 +25,7 @@ Block = int | str
 """A block's number, or "latest"."""
 
 _GAS_SLACK_PERCENT = 130
+_HARMLESS = ("already known", "already imported", "nonce too low")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +179,17 @@ class Rpc:
         )
 
     async def broadcast(self, raw: str) -> None:
-        """Hand a signed transaction to the network; one that it knows already is no error."""
+        """Hand a signed transaction to the network.
+
+        One that it knows already is no error, nor is one whose nonce is used: it was mined a moment
+        ago, or something else was; whoever looks next sees which.
+        """
         try:
             with self.failures():
                 await self.w3.eth.send_raw_transaction(raw)  # type: ignore[arg-type]
         except ChainUnavailable as error:
-            # NB: no code tells these apart, and they mean that an earlier broadcast has arrived.
-            if not any(text in str(error).lower() for text in ("already known", "already imported")):
+            # NB: no error code tells these apart, only texts, of geth and of those who copied it.
+            if not any(text in str(error).lower() for text in _HARMLESS):
                 raise
 
     async def inclusion(self, hash_: str) -> Inclusion | None:

@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import money_terms as money
-from fallow.receipts.epochs import Epoch, genesis_commitment
-from fallow.receipts.statements import timestamp
-from fallow.receipts.typed_data import Domain
+from fallow.receipts.epochs import genesis_commitment
 from fallow.receipts.words import to_hex
 from fallow.settler.archive import DirectoryArchive
 from fallow.settler.bundle import Bundle
-from fallow.settler.claim_checks import CheckedClaim, Money, check_claim
 from fallow.settler.faults import Faults
 from fallow.settler.history import History
 from fallow.settler.refusals import ArchiveDamaged
-
-DOMAIN = Domain.of_ledger(money.HUB_ID)
-MONEY = Money(domain=DOMAIN, token="0x" + "70" * 20, decimals=6)
-
-
-def _claim(number: int) -> CheckedClaim:
-    placement = str(uuid.UUID(int=number + 1))
-    spec = money.a_claim([f"{number}:0:3600:S:"], terms=money.some_terms(DOMAIN), placement_uid=placement)
-    meta = {
-        "namespace": "provider-aurora", "name": f"claim-{number}", "uid": f"uid-{number}",
-        "creationTimestamp": timestamp(1_800_000_000),
-    }  # fmt: skip
-    return check_claim({"metadata": meta, "spec": spec.wire()}, money=MONEY)
-
-
-def _bundle(number: int, previous: bytes, claims: list[CheckedClaim]) -> Bundle:
-    epoch = Epoch.of(
-        [claim.claim for claim in claims],
-        domain=DOMAIN, number=number, previous_commitment=previous, salt_key=b"s" * 32,
-    )  # fmt: skip
-    return Bundle.make(epoch, claims, money=MONEY)
+from unit.settler.epochs import DOMAIN, a_bundle, a_checked_claim
 
 
 def _chain(archive: DirectoryArchive, length: int) -> list[Bundle]:
     made: list[Bundle] = []
     previous = genesis_commitment(DOMAIN)
     for number in range(1, length + 1):
-        made.append(_bundle(number, previous, [_claim(2 * number), _claim(2 * number + 1)]))
+        made.append(
+            a_bundle(number, previous, [a_checked_claim(2 * number), a_checked_claim(2 * number + 1)])
+        )
         archive.write(made[-1])
         previous = made[-1].commitment
     return made
@@ -57,13 +35,13 @@ def _archive(directory: Path) -> DirectoryArchive:
 
 
 def test_bundle__made_again_from_the_same_claims__is_the_same_bytes() -> None:
-    claims = [_claim(1), _claim(2)]
+    claims = [a_checked_claim(1), a_checked_claim(2)]
     genesis = genesis_commitment(DOMAIN)
-    assert _bundle(1, genesis, claims).data == _bundle(1, genesis, claims[::-1]).data
+    assert a_bundle(1, genesis, claims).data == a_bundle(1, genesis, claims[::-1]).data
 
 
 def test_bundle__read_back__says_what_was_settled() -> None:
-    bundle = Bundle(_bundle(1, genesis_commitment(DOMAIN), [_claim(1), _claim(2)]).data)
+    bundle = Bundle(a_bundle(1, genesis_commitment(DOMAIN), [a_checked_claim(1), a_checked_claim(2)]).data)
     assert [line.amount for line in bundle.lines] == [3_600_000]
     assert {claim.name for claim in bundle.claims} == {"claim-1", "claim-2"}
     assert sum(paid.amount for paid in bundle.counted()) == 3_600_000
@@ -102,13 +80,13 @@ def test_archive__bundle_changed_on_disk__is_noticed(tmp_path: Path) -> None:
 def test_history__followed_to_the_last_commitment__holds_what_was_paid(tmp_path: Path) -> None:
     archive = _archive(tmp_path)
     bundles = _chain(archive, 3)
-    unused = _bundle(3, bundles[1].commitment, [_claim(50)])
+    unused = a_bundle(3, bundles[1].commitment, [a_checked_claim(50)])
     archive.write(unused)
     history = History(archive, DOMAIN)
     history.follow(bundles[2].commitment)
     assert history.epochs == 3
     assert history.books.by_payer == {money.address("payer"): 6 * 1_800_000}
-    assert _claim(50).claim.claim_id not in history.books
+    assert a_checked_claim(50).claim.claim_id not in history.books
 
 
 def test_history__a_bundle_of_the_past_is_missing__refuses_to_go_on(tmp_path: Path) -> None:
@@ -122,7 +100,7 @@ def test_history__a_bundle_of_the_past_is_missing__refuses_to_go_on(tmp_path: Pa
 def test_history__final_epochs_undone__counts_anew(tmp_path: Path) -> None:
     archive = _archive(tmp_path)
     first, second = _chain(archive, 2)
-    other = _bundle(2, first.commitment, [_claim(60)])
+    other = a_bundle(2, first.commitment, [a_checked_claim(60)])
     archive.write(other)
     history = History(archive, DOMAIN)
     history.follow(second.commitment)
@@ -133,5 +111,5 @@ def test_history__final_epochs_undone__counts_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["salt", "claimLeaf", "allocationLeaf", "line"])
 def test_bundle__claims__carry_all_that_a_verifier_needs(field: str) -> None:
-    content: dict[str, Any] = _bundle(1, genesis_commitment(DOMAIN), [_claim(1)]).content
+    content: dict[str, Any] = a_bundle(1, genesis_commitment(DOMAIN), [a_checked_claim(1)]).content
     assert field in content["claims"][0]

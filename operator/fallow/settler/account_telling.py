@@ -1,0 +1,52 @@
+"""Account.status: what a payer has, as of one block, written only when it says something new."""
+
+from __future__ import annotations
+
+from fallow.settler import statuses
+from fallow.settler.accounts import payer_of, why_unbound
+from fallow.settler.parts import Parts
+from fallow.settler.protocol import NO_PURSE, Position, Purse
+
+
+class AccountTeller:
+    """Keeps the status of all Accounts."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._told: tuple[int, int, int] | None = None
+
+    async def tell(self, position: Position, *, payers: set[str] | None = None) -> None:
+        """Write Account.status: of all when anything may have changed, of `payers` in any case."""
+        seen = position.block, self._parts.hub.accounts.newest, self._parts.history.epochs
+        if payers is None and seen == self._told:
+            return
+        purses: dict[str, Purse] = {}
+        wanted = []
+        for account in list(self._parts.hub.accounts.values()):
+            payer = payer_of(account) or ""
+            if payers is not None and payer not in payers:
+                continue
+            if payer and payer not in purses:
+                purses[payer] = await self._parts.payments.purse(payer, position=position, final=True)
+            meta, purse = account["metadata"], purses.get(payer, NO_PURSE)
+            unbound = why_unbound(
+                account,
+                purse,
+                money=self._parts.money,
+                namespace_uid=self._parts.hub.namespace_uid(meta["namespace"]),
+                now=self._parts.unix_now(),
+            )
+            status = statuses.account_status(
+                account,
+                purse,
+                unbound=unbound,
+                settled=self._parts.history.books.by_account.get(f"{meta['namespace']}/{meta['name']}", 0),
+                decimals=self._parts.money.decimals,
+                block=position.block,
+                must_show_block=payers is not None,
+                now=self._parts.now(),
+            )
+            wanted.append((account, status))
+        await self._parts.hub.set_statuses(self._parts.hub.accounts, wanted)
+        if payers is None:
+            self._told = position.block, self._parts.hub.accounts.newest, self._parts.history.epochs

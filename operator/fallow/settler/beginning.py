@@ -1,0 +1,167 @@
+"""The next epoch's beginning: check claims, gather those that can be paid, archive, create.
+
+Whoever would make the epoch fail is found by a simulation before the epoch exists anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from fallow.receipts.epochs import Epoch
+from fallow.settler import statuses
+from fallow.settler.bundle import Bundle
+from fallow.settler.claim_checks import CheckedClaim, check_claim
+from fallow.settler.faults import FaultPoint
+from fallow.settler.gathering import Gathered, Key, Known, Wait, gather, is_due
+from fallow.settler.parts import Parts, state_of
+from fallow.settler.protocol import Position
+from fallow.settler.refusals import ClaimRefused, PayeeRefused, PayerRefused
+
+log = structlog.get_logger(__name__)
+
+JSON = dict[str, Any]
+
+
+class Beginner:
+    """Begins epochs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._checked: dict[str, CheckedClaim | ClaimRefused] = {}
+
+    async def begin(self, position: Position) -> tuple[JSON, Bundle] | None:
+        """Gather claims into a new epoch, archive it, and create its Settlement; None when not due."""
+        candidates = await self._candidates()
+        excluded: dict[tuple[str, str], Wait] = {}
+        while True:
+            gathered = await self._gather([c for c in candidates if c.key not in excluded], position)
+            bundle = self._bundle(gathered, position)
+            refusal = await self._refusal(bundle) if bundle is not None else None
+            if bundle is None or refusal is None:
+                break
+            excluded |= _excluded(gathered.chosen, refusal)
+        gathered.waiting |= excluded
+        await self._tell_waiting(gathered)
+        if bundle is None:
+            return None
+        self._parts.faults.reach(FaultPoint.GATHERED)
+        self._parts.archive.write(bundle)
+        self._parts.faults.reach(FaultPoint.ARCHIVED)
+        return await self._parts.create(bundle), bundle
+
+    async def _candidates(self) -> list[CheckedClaim]:
+        """Return the claims that hold by themselves; say on the others why they do not."""
+        held, refused = [], []
+        present = {}
+        for obj in self._parts.hub.claims.values():
+            if state_of(obj) in ("Settled", "Refused"):
+                continue  # told, and about to leave the watch
+            uid = obj["metadata"]["uid"]
+            known = self._checked.get(uid)
+            if known is None:  # a spec never changes, so one look is enough
+                try:
+                    known = check_claim(obj, money=self._parts.money)
+                except ClaimRefused as refusal:
+                    known = refusal
+            present[uid] = known
+            if isinstance(known, ClaimRefused):
+                refused.append((obj, known))
+            else:
+                held.append(known)
+        self._checked = present
+        await self._refuse(refused)
+        return held
+
+    async def _gather(self, candidates: list[CheckedClaim], position: Position) -> Gathered:
+        payers = {claim.claim.payer for claim in candidates}
+        payees = {claim.claim.payee for claim in candidates}
+        known = Known(
+            past=self._parts.history.books,
+            purses={
+                payer: await self._parts.payments.purse(payer, position=position, final=False)
+                for payer in payers
+            },
+            inactive_payees={
+                payee for payee in payees if not await self._parts.payments.payee_is_active(payee)
+            },
+            now=position.time,
+            decimals=self._parts.money.decimals,
+            max_claims=self._parts.epochs.max_claims,
+        )
+        return gather(candidates, known)
+
+    def _bundle(self, gathered: Gathered, position: Position) -> Bundle | None:
+        due = is_due(
+            gathered.chosen,
+            now=self._parts.unix_now(),
+            max_age_seconds=self._parts.epochs.max_age_seconds,
+            max_claims=self._parts.epochs.max_claims,
+        )
+        # While an epoch is settled but not final its claims are not in the books yet.
+        if not due or position.settled != position.epoch:
+            return None
+        epoch = Epoch.of(
+            [claim.claim for claim in gathered.chosen],
+            domain=self._parts.money.domain,
+            number=position.epoch + 1,
+            previous_commitment=position.commitment,
+            salt_key=self._parts.salt_key,
+        )
+        return Bundle.make(epoch, gathered.chosen, money=self._parts.money)
+
+    async def _refusal(self, bundle: Bundle) -> PayerRefused | PayeeRefused | None:
+        """Return who would make this epoch fail, found out before it exists anywhere."""
+        try:
+            await self._parts.payments.simulate(bundle)
+        except (PayerRefused, PayeeRefused) as refusal:
+            log.warning("would be refused", refusal=str(refusal))
+            return refusal
+        return None
+
+    async def _tell_waiting(self, gathered: Gathered) -> None:
+        claims = self._parts.hub.claims
+        wanted = []
+        for (namespace, name), wait in gathered.waiting.items():
+            obj = claims.get(name, namespace=namespace)
+            if obj is not None:
+                wanted.append((obj, statuses.claim_waiting(obj, wait, now=self._parts.now())))
+        for claim in gathered.nothing_owed:
+            obj = claims.get(claim.name, namespace=claim.namespace)
+            if obj is not None:
+                wanted.append((obj, statuses.claim_nothing_owed(obj, now=self._parts.now())))
+        await self._parts.hub.set_statuses(claims, wanted)
+        refused = []
+        for (namespace, name), refusal in gathered.refused.items():
+            obj = claims.get(name, namespace=namespace)
+            if obj is not None:
+                refused.append((obj, refusal))
+        await self._refuse(refused)
+        self._parts.metrics.waiting(gathered)
+
+    async def _refuse(self, refused: list[tuple[JSON, ClaimRefused]]) -> None:
+        for obj, refusal in refused:
+            log.warning(
+                "claim refused", name=obj["metadata"]["name"], reason=refusal.reason, message=str(refusal)
+            )
+            self._parts.metrics.refused(refusal)
+        await self._parts.hub.set_statuses(
+            self._parts.hub.claims,
+            [(obj, statuses.claim_refused(obj, refusal, now=self._parts.now())) for obj, refusal in refused],
+        )
+
+
+def _excluded(chosen: list[CheckedClaim], refusal: PayerRefused | PayeeRefused) -> dict[Key, Wait]:
+    """Return the claims that a refusal is about: they wait, the others go on without them."""
+    if isinstance(refusal, PayerRefused):
+        return {
+            claim.key: Wait(reason="PayerUnfunded", message=f"{refusal}.")
+            for claim in chosen
+            if claim.claim.payer == refusal.payer
+        }
+    return {
+        claim.key: Wait(reason="PayeeUnregistered", message=f"{refusal}.")
+        for claim in chosen
+        if claim.claim.payee == refusal.payee
+    }

@@ -1,0 +1,78 @@
+"""What the steps of the settler's cycle work with, and what several of them do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from fallow.resources.settlement import SettlementTransaction
+from fallow.settings import EpochSettings
+from fallow.settler import statuses
+from fallow.settler.archive import DirectoryArchive
+from fallow.settler.bundle import Bundle
+from fallow.settler.claim_checks import Money
+from fallow.settler.faults import FaultPoint, Faults
+from fallow.settler.history import History
+from fallow.settler.hub_objects import HubObjects
+from fallow.settler.metrics import SettlerMetrics
+from fallow.settler.protocol import Payments
+
+log = structlog.get_logger(__name__)
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """One settler's parts. `unix_now` gives Unix seconds."""
+
+    hub: HubObjects
+    payments: Payments
+    archive: DirectoryArchive
+    history: History
+    money: Money
+    salt_key: bytes
+    epochs: EpochSettings
+    faults: Faults
+    metrics: SettlerMetrics
+    unix_now: Callable[[], int]
+
+    def now(self) -> datetime:
+        """Return the time for conditions."""
+        return datetime.fromtimestamp(self.unix_now(), UTC)
+
+    def settlement(self, bundle: Bundle) -> JSON:
+        """Return the Settlement object of a bundle."""
+        return statuses.settlement_object(
+            bundle,
+            name=self.payments.settlement_name(bundle),
+            mode=self.payments.mode,
+            signature=self.payments.signature(bundle),
+        )
+
+    async def create(self, bundle: Bundle) -> JSON:
+        """Create a bundle's Settlement, or find it created."""
+        made = await self.hub.create_settlement(self.settlement(bundle))
+        self.faults.reach(FaultPoint.SETTLEMENT_CREATED)
+        return made
+
+    async def abandon(self, obj: JSON, reason: str, message: str) -> None:
+        """Give up on a Settlement; its claims are free for another epoch."""
+        done = statuses.settlement_abandoned(obj, reason=reason, message=message, now=self.now())
+        await self.hub.set_status(self.hub.settlements, obj, done)
+        log.warning("epoch abandoned", name=obj["metadata"]["name"], reason=reason, message=message)
+
+
+def state_of(obj: Mapping[str, Any]) -> str:
+    """Return an object's status.state; "Pending" where nobody has said anything."""
+    return str((obj.get("status") or {}).get("state") or "Pending")
+
+
+def transactions_of(obj: Mapping[str, Any]) -> list[SettlementTransaction]:
+    """Return the transactions recorded in a Settlement, oldest first."""
+    recorded = (obj.get("status") or {}).get("transactions") or []
+    return [SettlementTransaction.model_validate(each) for each in recorded]

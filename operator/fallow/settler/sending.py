@@ -1,0 +1,85 @@
+"""A begun epoch on its way: sign, record, send; send again; or give up.
+
+Sending again is harmless: an epoch names the commitment of the one before, so it happens once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from fallow.resources.settlement import SettlementTransaction
+from fallow.settler import statuses
+from fallow.settler.bundle import Bundle
+from fallow.settler.faults import FaultPoint
+from fallow.settler.parts import Parts, state_of, transactions_of
+from fallow.settler.protocol import Position
+from fallow.settler.refusals import EpochTaken, EscrowRefused, SettlingStopped
+
+log = structlog.get_logger(__name__)
+
+JSON = dict[str, Any]
+
+
+class Sender:
+    """Brings begun epochs to the chain; the only one that sends with the operator's key."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def carry_on(self, obj: JSON, bundle: Bundle, *, position: Position) -> None:
+        """Bring a begun epoch onto the chain: sign, record, send; or send again; or give up."""
+        if self._parts.payments.mode == "ledger":
+            return  # settled by its creation: the next cycle finishes it
+        if position.settled >= bundle.settlement.epoch:
+            self._parts.faults.reach(FaultPoint.INCLUDED)
+            return  # settled, not final yet: its cycle comes
+        transactions = transactions_of(obj)
+        if not transactions or await self._parts.payments.is_stuck(transactions):
+            try:
+                await self._parts.payments.simulate(bundle)
+                self._parts.faults.reach(FaultPoint.SIMULATED)
+                signed = await self._parts.payments.sign(bundle, earlier=self._signed_before(bundle))
+            except EpochTaken:
+                return
+            except SettlingStopped:
+                raise
+            except EscrowRefused as refusal:
+                await self._parts.abandon(obj, refusal.name or "Reverted", str(refusal))
+                return
+            self._parts.faults.reach(FaultPoint.SIGNED)
+            if signed is not None:
+                # NB: strictly before anyone sees it; a transaction of which there is no record
+                # could not be told from a thief's.
+                obj = await self._parts.hub.set_status(
+                    self._parts.hub.settlements, obj, statuses.settlement_recorded(obj, signed)
+                )
+                self._parts.faults.reach(FaultPoint.RECORDED)
+                log.info("epoch signed", epoch=bundle.settlement.epoch, transaction=signed.hash)
+                transactions = [*transactions, signed]
+        if transactions:
+            await self._parts.payments.broadcast(transactions[-1])
+            self._parts.faults.reach(FaultPoint.BROADCAST)
+        submitted = statuses.settlement_submitted(obj, now=self._parts.now())
+        if state_of(obj) != "Submitted":
+            await self._parts.hub.set_status(self._parts.hub.settlements, obj, submitted)
+        await self._tell_submitted(bundle)
+        self._parts.faults.reach(FaultPoint.CLAIMS_SUBMITTED)
+
+    def _signed_before(self, bundle: Bundle) -> list[SettlementTransaction]:
+        """Return every transaction signed for this epoch's number, abandoned Settlements included."""
+        return [
+            transaction
+            for obj in self._parts.hub.own_settlements()
+            if obj["spec"]["epoch"] == bundle.settlement.epoch
+            for transaction in transactions_of(obj)
+        ]
+
+    async def _tell_submitted(self, bundle: Bundle) -> None:
+        wanted = []
+        for sent in bundle.claims:
+            claim = self._parts.hub.claims.get(sent.name, namespace=sent.namespace)
+            if claim is not None and claim["metadata"]["uid"] == sent.uid:
+                wanted.append((claim, statuses.claim_submitted(claim, bundle, now=self._parts.now())))
+        await self._parts.hub.set_statuses(self._parts.hub.claims, wanted)
