@@ -2,6 +2,11 @@
 pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {Faults} from "../src/escrow/Faults.sol";
+import {Holdings} from "../src/escrow/Holdings.sol";
+import {Payees} from "../src/escrow/Payees.sol";
+import {Payers} from "../src/escrow/Payers.sol";
+import {Roles} from "../src/escrow/Roles.sol";
 import {FallowEscrow} from "../src/FallowEscrow.sol";
 import {TestToken} from "../src/TestToken.sol";
 import {Base} from "./Base.t.sol";
@@ -43,14 +48,14 @@ contract AccountsTest is Base {
         FallowEscrow other = new FallowEscrow(config);
         greedy.mint(address(this), 100);
         greedy.approve(address(other), 100);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.DepositNotExact.selector, 99, 100));
+        vm.expectRevert(abi.encodeWithSelector(Holdings.DepositNotExact.selector, 99, 100));
         other.deposit(payers[0], 100);
     }
 
     function test_deposit__of_nothing__is_refused() public {
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.ZeroAmount.selector));
+        vm.expectRevert(abi.encodeWithSelector(Faults.ZeroAmount.selector));
         escrow.deposit(payers[0], 0);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.ZeroAddress.selector));
+        vm.expectRevert(abi.encodeWithSelector(Faults.ZeroAddress.selector));
         escrow.deposit(address(0), 1);
     }
 
@@ -83,13 +88,13 @@ contract AccountsTest is Base {
         vm.prank(payers[0]);
         escrow.bind(CAP + 1, INTERVAL - 1);
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.StricterBindingNeedsNotice.selector));
+        vm.expectRevert(abi.encodeWithSelector(Payers.StricterBindingNeedsNotice.selector));
         escrow.bind(CAP, INTERVAL - 1);
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.StricterBindingNeedsNotice.selector));
+        vm.expectRevert(abi.encodeWithSelector(Payers.StricterBindingNeedsNotice.selector));
         escrow.bind(CAP + 1, INTERVAL);
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.ZeroAmount.selector));
+        vm.expectRevert(abi.encodeWithSelector(Faults.ZeroAmount.selector));
         escrow.bind(0, 0);
     }
 
@@ -98,7 +103,7 @@ contract AccountsTest is Base {
         escrow.giveBindingNotice(0, 0);
         uint256 maturesAt = block.timestamp + NOTICE;
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NoticeNotMature.selector, maturesAt));
+        vm.expectRevert(abi.encodeWithSelector(Payers.NoticeNotMature.selector, maturesAt));
         escrow.applyBindingNotice();
         _settle(_line(payers[0], payees[0], 1));
         vm.warp(maturesAt);
@@ -106,26 +111,25 @@ contract AccountsTest is Base {
         vm.prank(payers[0]);
         escrow.applyBindingNotice();
         _expectSettleRevert(
-            _line(payers[0], payees[0], 1),
-            abi.encodeWithSelector(FallowEscrow.PayerNotBound.selector, payers[0])
+            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Payers.PayerNotBound.selector, payers[0])
         );
     }
 
     function test_withdraw__before_maturity_after_expiry_or_without_notice__is_refused() public {
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NoNotice.selector, payers[0]));
+        vm.expectRevert(abi.encodeWithSelector(Payers.NoNotice.selector, payers[0]));
         escrow.withdraw();
         vm.prank(payers[0]);
         escrow.giveWithdrawalNotice(10e6);
         uint256 maturesAt = block.timestamp + NOTICE;
         vm.warp(maturesAt - 1);
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NoticeNotMature.selector, maturesAt));
+        vm.expectRevert(abi.encodeWithSelector(Payers.NoticeNotMature.selector, maturesAt));
         escrow.withdraw();
         vm.warp(maturesAt + 24 hours + 1);
         assertEq(escrow.noticeOf(payers[0]).amount, 0, "expired notices count as none");
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NoticeExpired.selector, maturesAt + 24 hours));
+        vm.expectRevert(abi.encodeWithSelector(Payers.NoticeExpired.selector, maturesAt + 24 hours));
         escrow.withdraw();
     }
 
@@ -138,7 +142,7 @@ contract AccountsTest is Base {
         assertEq(token.balanceOf(payers[0]), 10e6, "tokens");
         assertEq(_balance(payers[0]), 9_990e6, "balance");
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NoNotice.selector, payers[0]));
+        vm.expectRevert(abi.encodeWithSelector(Payers.NoNotice.selector, payers[0]));
         escrow.withdraw();
     }
 
@@ -161,30 +165,30 @@ contract AccountsTest is Base {
         escrow.giveWithdrawalNotice(0);
         vm.warp(block.timestamp + NOTICE);
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NoNotice.selector, payers[0]));
+        vm.expectRevert(abi.encodeWithSelector(Payers.NoNotice.selector, payers[0]));
         escrow.withdraw();
     }
 
     function test_registerPayee__by_another_key_or_for_another_escrow__is_refused() public {
         uint64 deadline = uint64(block.timestamp);
         bytes memory wrong = _registration(998, vm.addr(999), deadline);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.InvalidSignature.selector, vm.addr(999)));
+        vm.expectRevert(abi.encodeWithSelector(Payees.InvalidSignature.selector, vm.addr(999)));
         escrow.registerPayee(vm.addr(999), deadline, wrong);
 
         bytes memory right = _registration(999, vm.addr(999), deadline);
         FallowEscrow other = new FallowEscrow(_config());
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.InvalidSignature.selector, vm.addr(999)));
+        vm.expectRevert(abi.encodeWithSelector(Payees.InvalidSignature.selector, vm.addr(999)));
         other.registerPayee(vm.addr(999), deadline, right);
 
         vm.warp(block.timestamp + 1);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.RegistrationExpired.selector, deadline));
+        vm.expectRevert(abi.encodeWithSelector(Payees.RegistrationExpired.selector, deadline));
         escrow.registerPayee(vm.addr(999), deadline, right);
     }
 
     function test_registerPayee__twice__is_refused() public {
         uint64 deadline = uint64(block.timestamp);
         bytes memory signature = _registration(payeeKeys[0], payees[0], deadline);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.PayeeAlreadyRegistered.selector, payees[0]));
+        vm.expectRevert(abi.encodeWithSelector(Payees.PayeeAlreadyRegistered.selector, payees[0]));
         escrow.registerPayee(payees[0], deadline, signature);
     }
 
@@ -207,7 +211,7 @@ contract AccountsTest is Base {
         vm.warp(block.timestamp + 2 * WINDOW - 1);
         assertEq(_withdrawable(payees[0]), 0, "still rests");
         vm.prank(payees[0]);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NothingToWithdraw.selector, payees[0]));
+        vm.expectRevert(abi.encodeWithSelector(Holdings.NothingToWithdraw.selector, payees[0]));
         escrow.withdrawCredits();
         vm.warp(block.timestamp + 1);
         assertEq(_withdrawable(payees[0]), 5, "has matured");
@@ -246,15 +250,15 @@ contract AccountsTest is Base {
     function test_constructor__configurations_that_cannot_work__are_refused() public {
         FallowEscrow.Config memory config = _config();
         config.operator = address(0);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.ZeroAddress.selector));
+        vm.expectRevert(abi.encodeWithSelector(Faults.ZeroAddress.selector));
         new FallowEscrow(config);
         config = _config();
         config.token = IERC20(address(0x77));
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.InvalidConfig.selector));
+        vm.expectRevert(abi.encodeWithSelector(Faults.InvalidConfig.selector));
         new FallowEscrow(config);
         config = _config();
         config.disputeWindow = 0;
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.InvalidConfig.selector));
+        vm.expectRevert(abi.encodeWithSelector(Faults.InvalidConfig.selector));
         new FallowEscrow(config);
     }
 
@@ -262,7 +266,7 @@ contract AccountsTest is Base {
         vm.prank(owner);
         escrow.setGuardian(address(0x77));
         vm.prank(guardian);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NotGuardian.selector, guardian));
+        vm.expectRevert(abi.encodeWithSelector(Roles.NotGuardian.selector, guardian));
         escrow.pause();
         vm.prank(address(0x77));
         escrow.pause();

@@ -144,10 +144,10 @@ contract Actors {
             return;
         }
         bytes[4] memory calls = [
-            abi.encodeCall(FallowEscrow.withdraw, ()),
-            abi.encodeCall(FallowEscrow.withdrawCredits, ()),
-            abi.encodeCall(FallowEscrow.giveWithdrawalNotice, (uint96(seed))),
-            abi.encodeCall(FallowEscrow.settle, (escrow.lastEpoch() + 1, 0, abi.encodePacked(seed), 0, 0, 0))
+            abi.encodeCall(escrow.withdraw, ()),
+            abi.encodeCall(escrow.withdrawCredits, ()),
+            abi.encodeCall(escrow.giveWithdrawalNotice, (uint96(seed))),
+            abi.encodeCall(escrow.settle, (escrow.lastEpoch() + 1, 0, abi.encodePacked(seed), 0, 0, 0))
         ];
         vm.prank(who);
         (bool done,) = address(escrow).call(calls[seed % 4]);

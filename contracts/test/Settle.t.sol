@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Epochs} from "../src/Epochs.sol";
+import {Faults} from "../src/escrow/Faults.sol";
+import {Holdings} from "../src/escrow/Holdings.sol";
+import {Payees} from "../src/escrow/Payees.sol";
+import {Payers} from "../src/escrow/Payers.sol";
+import {Roles} from "../src/escrow/Roles.sol";
 import {FallowEscrow} from "../src/FallowEscrow.sol";
 import {Base} from "./Base.t.sol";
 
@@ -30,7 +36,7 @@ contract SettleTest is Base {
 
     function test_settle__by_anyone_else__is_refused() public {
         vm.prank(owner);
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NotOperator.selector, owner));
+        vm.expectRevert(abi.encodeWithSelector(Roles.NotOperator.selector, owner));
         escrow.settle(1, commitment, _line(payers[0], payees[0], 1), "", "", "");
     }
 
@@ -60,12 +66,12 @@ contract SettleTest is Base {
         _expectMalformed(abi.encodePacked(payers[0], uint16(2), payees[0], uint96(1)));
         _expectMalformed(abi.encodePacked(payers[0], uint16(1), payees[0]));
         _expectSettleRevert(
-            _line(payers[0], payees[0], 0), abi.encodeWithSelector(FallowEscrow.ZeroAmount.selector)
+            _line(payers[0], payees[0], 0), abi.encodeWithSelector(Faults.ZeroAmount.selector)
         );
     }
 
     function _expectMalformed(bytes memory lines) private {
-        _expectSettleRevert(lines, abi.encodeWithSelector(FallowEscrow.MalformedLines.selector, lines.length));
+        _expectSettleRevert(lines, abi.encodeWithSelector(Epochs.MalformedLines.selector, lines.length));
     }
 
     function test_settle__line_twice_or_out_of_order__is_refused() public {
@@ -91,15 +97,14 @@ contract SettleTest is Base {
         address stranger = address(0x5);
         _deposit(stranger, 5e6);
         _expectSettleRevert(
-            _line(stranger, payees[0], 1),
-            abi.encodeWithSelector(FallowEscrow.PayerNotBound.selector, stranger)
+            _line(stranger, payees[0], 1), abi.encodeWithSelector(Payers.PayerNotBound.selector, stranger)
         );
     }
 
     function test_settle__above_the_cap__is_refused_also_over_two_lines() public {
         _expectSettleRevert(
             _twoLines(payers[0], CAP, 1),
-            abi.encodeWithSelector(FallowEscrow.CapExceeded.selector, payers[0], CAP + 1, CAP)
+            abi.encodeWithSelector(Payers.CapExceeded.selector, payers[0], CAP + 1, CAP)
         );
     }
 
@@ -107,7 +112,7 @@ contract SettleTest is Base {
         _settle(_line(payers[0], payees[0], 1));
         _expectSettleRevert(
             _line(payers[0], payees[0], 1),
-            abi.encodeWithSelector(FallowEscrow.DebitTooSoon.selector, payers[0], block.timestamp + INTERVAL)
+            abi.encodeWithSelector(Payers.DebitTooSoon.selector, payers[0], block.timestamp + INTERVAL)
         );
         _settle(_line(payers[1], payees[0], 1));
         vm.warp(block.timestamp + INTERVAL);
@@ -118,14 +123,13 @@ contract SettleTest is Base {
         address poor = address(0x2001);
         _fund(poor, 5);
         _expectSettleRevert(
-            _line(poor, payees[0], 6),
-            abi.encodeWithSelector(FallowEscrow.InsufficientBalance.selector, poor, 6, 5)
+            _line(poor, payees[0], 6), abi.encodeWithSelector(Payers.InsufficientBalance.selector, poor, 6, 5)
         );
     }
 
     function test_settle__payee_unregistered_or_not_yet_active__is_refused() public {
         address stranger = vm.addr(999);
-        bytes memory reason = abi.encodeWithSelector(FallowEscrow.PayeeNotActive.selector, stranger);
+        bytes memory reason = abi.encodeWithSelector(Payees.PayeeNotActive.selector, stranger);
         _expectSettleRevert(_line(payers[0], stranger, 1), reason);
         _register(999);
         _expectSettleRevert(_line(payers[0], stranger, 1), reason);
@@ -145,7 +149,7 @@ contract SettleTest is Base {
         );
         _expectSettleRevert(
             _line(payers[0], collector, 5),
-            abi.encodeWithSelector(FallowEscrow.FeeTooHigh.selector, payers[0], 5, 5)
+            abi.encodeWithSelector(Payers.FeeTooHigh.selector, payers[0], 5, 5)
         );
         _settle(fair);
         assertEq(_owed(collector), 5, "fee");
@@ -159,7 +163,7 @@ contract SettleTest is Base {
         escrow.pause();
         vm.warp(block.timestamp + NOTICE + 1 days); // two windows, and the notice still valid
         _expectSettleRevert(
-            _line(payers[0], payees[0], 1), abi.encodeWithSelector(FallowEscrow.SettlingPaused.selector)
+            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Roles.SettlingPaused.selector)
         );
         vm.prank(payees[0]);
         escrow.withdrawCredits();
@@ -175,12 +179,12 @@ contract SettleTest is Base {
     }
 
     function test_pause__by_a_stranger__is_refused() public {
-        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.NotGuardian.selector, address(this)));
+        vm.expectRevert(abi.encodeWithSelector(Roles.NotGuardian.selector, address(this)));
         escrow.pause();
     }
 
     function test_settle__insolvent__is_refused_and_so_are_deposits() public {
-        bytes memory reason = abi.encodeWithSelector(FallowEscrow.Insolvent.selector, 20_000e6 - 1, 20_000e6);
+        bytes memory reason = abi.encodeWithSelector(Holdings.Insolvent.selector, 20_000e6 - 1, 20_000e6);
         vm.prank(address(escrow));
         assertTrue(token.transfer(address(1), 1), "a token that takes balances away");
         _expectSettleRevert(_line(payers[0], payees[0], 1), reason);
@@ -204,8 +208,7 @@ contract SettleTest is Base {
 
     function testFuzz_settle__any_bytes__never_pay_an_unregistered_payee(bytes calldata lines) public {
         vm.prank(operator);
-        (bool done,) =
-            address(escrow).call(abi.encodeCall(FallowEscrow.settle, (1, commitment, lines, "", "", "")));
+        (bool done,) = address(escrow).call(abi.encodeCall(escrow.settle, (1, commitment, lines, "", "", "")));
         assertTrue(!done, "random bytes name no bound payer");
     }
 }
