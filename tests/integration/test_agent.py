@@ -42,7 +42,7 @@ def hand(stage: ByHand) -> Iterator[ByHand]:
     if not stage.agent_runs:
         stage.start_agent()
     stage.until_quoted()
-    until("four nodes on offer", lambda: stage.offered() == 32)
+    until("four nodes on offer", lambda: stage.offered() == 32, told=stage.log_tail)
     yield stage
     for name in stage.placements():
         stage.delete(name)
