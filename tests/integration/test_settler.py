@@ -260,7 +260,9 @@ def test_kill__at_every_step_of_an_epoch__pays_once_to_the_unit(world: World) ->
 
 def test_claims_in_trouble__wait_or_are_refused__and_hold_up_nobody(world: World) -> None:
     mistyped = money.address("payer").replace("a", "A").replace("b", "B")
+    unlimited = AccountSpec(payer=money.address("somebody rich"))
     _account(world.rig, world.terms.account_namespace, AccountSpec(payer=mistyped), name="mistyped")
+    _account(world.rig, world.terms.account_namespace, unlimited, name="unlimited")
     job = str(uuid.uuid4())
     paid = world.claim(job_uid=job)
     world.settler.start()

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from fallow.errors import AlreadyExists, ApiError, Conflict, NotFound
+from fallow.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
 from fallow.kube.client import ApiServer
 from fallow.kube.compare_and_set import write_status
 from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT
@@ -122,8 +122,9 @@ class HubObjects:
     async def set_statuses(self, view: View, wanted: Iterable[tuple[JSON, JSON]]) -> None:
         """Write many (object as read, status) side by side.
 
-        An object that is gone is passed over: there is nobody to tell. Other errors are raised
-        after all were tried; what was written stays.
+        An object that is gone is passed over: there is nobody to tell. So is one whose status the
+        API server finds invalid: that is a mistake here, and must not keep others from their
+        money. Other errors are raised after all were tried; what was written stays.
         """
 
         async def one(read: JSON, status: JSON) -> None:
@@ -133,6 +134,8 @@ class HubObjects:
                 except NotFound:
                     view.forget(read)
                     log.warning("gone before it was told", name=read["metadata"]["name"])
+                except Invalid as error:
+                    log.error("status refused by the API server", error=str(error))
 
         results = await asyncio.gather(*(one(*each) for each in wanted), return_exceptions=True)
         failed = [result for result in results if isinstance(result, BaseException)]

@@ -67,11 +67,14 @@ class LedgerPayments:
         return Position(block=epoch, time=self._unix_now(), epoch=epoch, commitment=last, settled=epoch)
 
     async def purse(self, payer: str, *, position: Position, final: bool) -> Purse:
-        """Return the credit that is left: the payer's highest limit, less what it was charged."""
+        """Return the credit that is left: the payer's highest limit, less what it was charged.
+
+        Accounts with an authorization are a chain's: nobody has set a credit limit there.
+        """
         limits = [
             limit
             for account in self._accounts()
-            if payer_of(account) == payer
+            if payer_of(account) == payer and not account["spec"].get("authorization")
             for limit in [limit_of(account, decimals=self._decimals)]
             if limit is not None
         ]

@@ -18,6 +18,8 @@ from fallow.settler.refusals import ClaimRefused
 
 JSON = dict[str, Any]
 _CHUNK = 1000
+_WHOLE_DIGITS = 18
+"""Digits before the point that a DecimalAmount has at most."""
 
 
 def settlement_object(bundle: Bundle, *, name: str, mode: str, signature: str | None) -> JSON:
@@ -171,8 +173,10 @@ def account_status(
     only when something else changed or `must_show_block`: else every block would be a write.
     """
     generation = obj["metadata"].get("generation", 0)
-    free = purse.balance - purse.under_notice
-    amount = format_amount(max(0, free), decimals=decimals)
+    balance = _shown(purse.balance, decimals=decimals)
+    notice = min(purse.under_notice, balance)
+    free = balance - notice
+    amount = format_amount(free, decimals=decimals)
     reason, message = unbound or ("Bound", "The payer has authorised this namespace.")
     said = [
         condition("Bound", unbound is None, reason=reason, message=message, observed_generation=generation),
@@ -191,13 +195,19 @@ def account_status(
         **before,
         "observedGeneration": generation,
         "conditions": merged(before.get("conditions"), said, now=now),
-        "balance": format_amount(purse.balance, decimals=decimals),
-        "underNotice": format_amount(purse.under_notice, decimals=decimals),
-        "settled": format_amount(settled, decimals=decimals),
+        "balance": format_amount(balance, decimals=decimals),
+        "underNotice": format_amount(notice, decimals=decimals),
+        "settled": format_amount(_shown(settled, decimals=decimals), decimals=decimals),
     }
     if must_show_block or status != before:
         status["observedBlock"] = block
     return status
+
+
+def _shown(amount: int, *, decimals: int) -> int:
+    """Return an amount as far as the API can show it: a ledger account without limit has more."""
+    most: int = 10 ** (_WHOLE_DIGITS + decimals) - 1
+    return min(amount, most)
 
 
 def _with(obj: Mapping[str, Any], said: list[JSON], *, now: datetime) -> JSON:

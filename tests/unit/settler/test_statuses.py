@@ -59,6 +59,12 @@ def test_account__all_under_notice__is_not_funded_but_still_shows_its_balance() 
     ]
 
 
+def test_account__without_any_limit__shows_as_much_as_the_api_can() -> None:
+    purse = Purse(bound=True, balance=2**96 - 1, cap=1, debitable_from=0, under_notice=0)
+    status = AccountStatus.model_validate(_account(_object(), purse=purse))
+    assert status.balance == "999999999999999999.999999"
+
+
 def test_claim__settled__keeps_what_was_said_before_and_is_valid() -> None:
     waiting = statuses.claim_waiting(
         _object(), Wait(reason="PayeeUnregistered", message="Register."), now=NOON
