@@ -100,8 +100,8 @@ contract FallowDisputes is Stakes {
 
     mapping(uint64 epoch => mapping(uint32 lineIndex => Dispute)) private _disputes;
     mapping(bytes32 claimId => Revelation) private _revelations;
-    /// @dev Claims whose amount was given back already, by the epoch that they were paid in.
-    mapping(bytes32 claimId => mapping(uint64 epoch => bool)) private _refunded;
+    /// @dev What of a claim was given back already, by the epoch that it was paid in.
+    mapping(bytes32 claimId => mapping(uint64 epoch => uint96)) private _refunded;
     /// @notice What has been slashed for a claim id so far: at most the claim.
     mapping(bytes32 claimId => uint96) public slashedFor;
 
@@ -257,17 +257,18 @@ contract FallowDisputes is Stakes {
         _resolve(dispute, epoch, lineIndex, Status.NotRevealed, dispute.frozen, true);
     }
 
-    /// @dev Takes a claim that the arbiter rejects out of its line; returns its amount.
+    /// @dev Takes a claim that the arbiter rejects out of its line; returns what of it is not given back yet.
     function _reject(Dispute storage dispute, uint64 epoch, uint32 lineIndex, bytes32 claimId)
         private
         returns (uint96 amount)
     {
         Revelation memory revelation = _revelations[claimId];
         if (revelation.epoch != epoch || revelation.lineIndex != lineIndex) revert NotOfThisLine(claimId);
-        if (_refunded[claimId][epoch]) revert AlreadyRefunded(claimId);
-        _refunded[claimId][epoch] = true;
-        amount = revelation.amount;
-        uint96 slashed = _slashFor(claimId, dispute.payee, amount, Reason.ClaimRejected);
+        uint96 before = _refunded[claimId][epoch];
+        if (before >= revelation.amount) revert AlreadyRefunded(claimId);
+        _refunded[claimId][epoch] = revelation.amount;
+        amount = revelation.amount - before;
+        uint96 slashed = _slashFor(claimId, dispute.payee, revelation.amount, Reason.ClaimRejected);
         _forfeit(slashed, dispute.payer, dispute.payee);
         emit ClaimRejected(epoch, lineIndex, claimId);
     }
@@ -329,12 +330,13 @@ contract FallowDisputes is Stakes {
         bytes32 claimId = claim.claimId;
         uint96 amount = (claim.amount < line.amount ? claim.amount : line.amount).toUint96();
         _forfeit(_slashFor(claimId, address(escrow), amount, Reason.ClaimTwice), line.payer, line.payee);
-        if (_refunded[claimId][epoch] || !escrow.restsStill(epoch)) return;
-        _refunded[claimId][epoch] = true;
+        if (!escrow.restsStill(epoch)) return;
         Dispute storage dispute = _disputes[epoch][lineIndex];
         uint96 left = _left(dispute, line.amount);
-        uint96 refund = amount < left ? amount : left;
+        uint96 due = amount - _refunded[claimId][epoch];
+        uint96 refund = due < left ? due : left;
         if (refund == 0) return;
+        _refunded[claimId][epoch] += refund;
         dispute.refundedTwice += refund;
         emit RefundedTwice(claimId, epoch, refund);
         escrow.freezeCredit(epoch, line.payee, refund);
