@@ -49,10 +49,9 @@ def _measure(rig: Rig, elsewhere: PodLog) -> dict[str, Any]:
         for client in others:
             for pod in client.get(PODS, labelSelector=f"fallow.dev/job-uid={uid}")["items"]:
                 if pod["status"].get("phase") == "Running":
-                    moved.setdefault(
-                        pod["metadata"]["labels"]["fallow.dev/index"], time.monotonic() - killed_at
-                    )
-        return len(moved) >= first["aurora"]
+                    index = pod["metadata"]["labels"]["fallow.dev/index"]
+                    moved.setdefault(index, time.monotonic() - killed_at)
+        return bool(len(moved) >= first["aurora"])
 
     rig.hub_client().until("the tasks to run elsewhere", all_run_elsewhere, seconds=LIMIT_SECONDS)
     for name in lost:

@@ -1,7 +1,8 @@
 """1000 one-GPU jobs over three members: jobs a second from the first create to the last Succeeded on the hub.
 
 The rig has 3 members × 20 nodes × 8 GPUs; pods end at once; jobs are created over 8 connections. Each
-job goes the whole way: accepted, placed, one pod on a member, outcome, receipt, claim (settling goes on behind).
+job goes the whole way: accepted, placed, one pod on a member, outcome, receipt, claim; settling goes on
+behind.
 FALLOW_BENCH_JOBS changes the number of jobs.
 """
 
@@ -12,12 +13,13 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from devkit.errors import DevkitError
-from devkit.rig import Rig, default_members, up
+from devkit.rig import ApiServer, Rig, default_members, up
 from devkit.scenario.measuring import Meter
 from devkit.scenario.submitting import JOBS, Json, a_job, condition
 
@@ -42,8 +44,10 @@ def measure(rig: Rig, count: int) -> dict[str, Any]:
     watcher = _Watcher(rig, count)
     watcher.start()
     started = time.monotonic()
+    client = rig.client("submitter")
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        list(pool.map(lambda number: _create(rig, number, watcher), range(count)))
+        shares = [range(first, count, CONNECTIONS) for first in range(CONNECTIONS)]
+        list(pool.map(lambda numbers: _create(client, numbers, watcher), shares))
     created_seconds = time.monotonic() - started
     watcher.join(LIMIT_SECONDS)
     if len(watcher.done) < count:
@@ -66,11 +70,14 @@ def measure(rig: Rig, count: int) -> dict[str, Any]:
     }
 
 
-def _create(rig: Rig, number: int, watcher: _Watcher) -> None:
-    job = a_job(1, run_seconds=0)
-    job["metadata"]["name"] = f"bench-{number}"
-    watcher.created[f"bench-{number}"] = time.monotonic()
-    rig.client("submitter").post(JOBS, job)
+def _create(client: ApiServer, numbers: Iterable[int], watcher: _Watcher) -> None:
+    """Create jobs one after the other over one connection."""
+    with client.kept_open() as connection:
+        for number in numbers:
+            job = a_job(1, run_seconds=0)
+            name = job["metadata"]["name"] = f"bench-{number}"
+            watcher.created[name] = time.monotonic()
+            connection.post(JOBS, job)
 
 
 class _Watcher(threading.Thread):
