@@ -5,6 +5,7 @@ Whoever would make the epoch fail is found by a simulation before the epoch exis
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -75,17 +76,19 @@ class Beginner:
         return held
 
     async def _gather(self, candidates: list[CheckedClaim], position: Position) -> Gathered:
-        payers = {claim.claim.payer for claim in candidates}
-        payees = {claim.claim.payee for claim in candidates}
+        payments = self._parts.payments
+        payers = sorted({claim.claim.payer for claim in candidates})
+        payees = sorted({claim.claim.payee for claim in candidates})
+        purses = await asyncio.gather(
+            *(payments.purse(payer, position=position, final=False) for payer in payers)
+        )
+        active = await asyncio.gather(
+            *(payments.payee_is_active(payee, position=position) for payee in payees)
+        )
         known = Known(
             past=self._parts.history.books,
-            purses={
-                payer: await self._parts.payments.purse(payer, position=position, final=False)
-                for payer in payers
-            },
-            inactive_payees={
-                payee for payee in payees if not await self._parts.payments.payee_is_active(payee)
-            },
+            purses=dict(zip(payers, purses, strict=True)),
+            inactive_payees={payee for payee, is_active in zip(payees, active, strict=True) if not is_active},
             now=position.time,
             decimals=self._parts.money.decimals,
             max_claims=self._parts.epochs.max_claims,

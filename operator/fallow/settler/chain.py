@@ -70,10 +70,9 @@ class ChainPayments:
             under_notice=state.under_notice,
         )
 
-    async def payee_is_active(self, payee: str) -> bool:
+    async def payee_is_active(self, payee: str, *, position: Position) -> bool:
         """Read the registry, and compare with the newest block's time."""
-        since = await self._escrow.payee_active_from(payee)
-        return since != 0 and since <= await self._rpc.block_time()
+        return 0 < await self._escrow.payee_active_from(payee) <= position.time
 
     async def simulate(self, bundle: Bundle) -> None:
         """Execute the call at the newest block without sending it."""

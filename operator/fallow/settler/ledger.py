@@ -86,7 +86,7 @@ class LedgerPayments:
             under_notice=0,
         )
 
-    async def payee_is_active(self, payee: str) -> bool:
+    async def payee_is_active(self, payee: str, *, position: Position) -> bool:
         """Say yes: a ledger's payees are the hub admin's to accept."""
         return True
 

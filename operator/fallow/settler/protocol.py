@@ -70,7 +70,7 @@ class Payments(Protocol):
         """Return a payer's purse: as of `position` (`final`), or the newest known."""
         ...
 
-    async def payee_is_active(self, payee: str) -> bool:
+    async def payee_is_active(self, payee: str, *, position: Position) -> bool:
         """Say whether a payee can be credited now."""
         ...
 
