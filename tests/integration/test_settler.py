@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -44,6 +46,7 @@ class World:
     balances: Callable[[], tuple[int, int]]
     """(payer's balance, payee's credits) from the chain, or from the ledger's Settlements."""
     rpc_url: str = ""
+    chain_pid: int = 0
 
     def on_chain(self, do: Callable[[Escrow], Awaitable[Any]]) -> Any:
         """Do something on the escrow, as somebody other than the settler."""
@@ -179,7 +182,7 @@ def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -
             rpc_url=chain.url,
         )
         with settler:
-            yield World(rig, settler, deployment.domain, terms, balances, chain.url)
+            yield World(rig, settler, deployment.domain, terms, balances, chain.url, chain.pid)
 
 
 @pytest.fixture
@@ -402,3 +405,19 @@ def test_abandoned_epoch__that_is_included_after_all__is_told_like_any_other(cha
         for name in part["claims"]
     ]
     assert sorted(listed) == sorted([claim, other])
+
+
+def test_chain_silent__for_a_while__nothing_is_lost_and_it_goes_on(chain_world: World) -> None:
+    world = chain_world
+    first = world.claim()
+    world.settler.start(chain__rpc_timeout_seconds="0.5")
+    world.until_settled(first)
+    os.kill(world.chain_pid, signal.SIGSTOP)
+    try:
+        second = world.claim()
+        world.until("the settler to say so", lambda: "cycle interrupted" in world.settler.said())
+        assert world.status(second).get("state", "Pending") == "Pending"
+    finally:
+        os.kill(world.chain_pid, signal.SIGCONT)
+    world.until_settled(second)
+    assert world.balances() == (DEPOSIT - 2 * PRICE_OF_ONE, 2 * PRICE_OF_ONE)
