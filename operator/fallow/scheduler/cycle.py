@@ -1,15 +1,18 @@
 """One scheduling cycle, readable from top to bottom.
 
-Order is priority, then age (fair share between accounts comes with the fleet). Jobs that are over go through
-the same steps as jobs that fit: what they did not get is explained, not dropped.
+Order is priority, then fair share between accounts, then age. Jobs that are over go through the same steps as
+jobs that fit: what they did not get is explained, not dropped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fallow.scheduler.backfill import Backfill
+from fallow.scheduler.capacity import Capacity
 from fallow.scheduler.explain import Wait, explain
-from fallow.scheduler.placing import Answer, Capacity, Place, place
+from fallow.scheduler.fairness import Shares, take_turns
+from fallow.scheduler.placing import Hunt, Place, finish, hunt_gang, hunt_slots
 from fallow.scheduler.snapshot import Job, Snapshot
 
 
@@ -24,29 +27,63 @@ class Decisions:
 
 def schedule(snapshot: Snapshot) -> Decisions:
     """Decide which waiting tasks run where. Pure: equal snapshots give equal decisions."""
-    # 1. Work on a copy of what is free; it only shrinks from here.
-    capacity = Capacity(snapshot.providers, snapshot.purses)
+    # 1. Work on a copy of what is free, of money and of quotas; they only shrink from here.
+    capacity = Capacity(snapshot)
+    half_life = snapshot.limits.half_life_seconds
+    shares = Shares(snapshot.accounts, capacity.total(), half_life_seconds=half_life)
+    backfill = Backfill(capacity, snapshot.running, snapshot.limits, now=snapshot.now)
     problems = {purse.key: purse.problem for purse in snapshot.purses if purse.problem}
-    places: list[Place] = []
+    hunts: dict[str, Hunt] = {}
     waits: dict[str, Wait] = {}
 
-    # 2. Jobs in order: priority, then age; the UID only makes the order total.
-    for job in sorted(snapshot.jobs, key=_order):
-        if not job.pending:
-            continue
+    def turn(job: Job, bound: int | None) -> bool:
         # 3. No money may be drawn at all: say so and look no further.
         problem = next((problems[purse] for purse in job.purses if purse in problems), None)
         if problem is not None:
             waits[job.uid] = Wait(problem, "Account")
-            continue
-        # 4. Place what fits now; this takes capacity and money away from the jobs behind.
-        answer: Answer = place(job, capacity, snapshot.limits)
-        places.extend(answer.places)
-        # 5. What is left waits; say why, in one sentence.
-        if answer.left:
-            waits[job.uid] = explain(job, answer, snapshot)
-    return Decisions(tuple(places), waits)
+            return False
+        # 4. Take what fits now: it is gone for the jobs behind.
+        hunt = hunts.get(job.uid)
+        if hunt is None:
+            hunt = hunts[job.uid] = Hunt.of(job, capacity)
+        most = hunt.slots_left if bound is None else bound
+        if job.gang:
+            taken = hunt_gang(hunt, capacity, snapshot.limits, now=snapshot.now)
+        else:
+            taken = hunt_slots(hunt, capacity, most=most, now=snapshot.now)
+        shares.give(job.account, job.shape.request, taken)
+        # 5. Who waits for many nodes keeps some, so that small jobs cannot starve it.
+        backfill.reserve(hunt)
+        return not job.gang and taken >= most and hunt.slots_left > 0
+
+    # 2. Give the jobs their turns: priority, fair share, age.
+    take_turns((job for job in snapshot.jobs if job.pending), shares, turn)
+
+    # 6. Queue the next tasks behind the slots found, and deal the indexes.
+    for hunt in hunts.values():
+        finish(hunt, capacity, snapshot.limits)
+    # 7. What is left waits; say why, in one sentence.
+    for uid, hunt in hunts.items():
+        if hunt.left:
+            waits[uid] = explain(hunt, capacity, snapshot)
+    return Decisions(tuple(place for hunt in hunts.values() for place in hunt.places), waits)
 
 
-def _order(job: Job) -> tuple[int, int, str]:
-    return (-job.priority, job.created, job.uid)
+class Scheduler:
+    """`schedule` with a memory of its last answer, for cycles in which nothing changed."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Snapshot, Decisions] | None = None
+
+    def schedule(self, snapshot: Snapshot) -> Decisions:
+        """Return what `schedule` would; at once when only time has passed and nothing was placed before.
+
+        Time alone lets nobody start: it only brings reservations nearer.
+        """
+        if self._last is not None:
+            before, decisions = self._last
+            if not decisions.places and before == replace(snapshot, now=before.now):
+                return decisions
+        decisions = schedule(snapshot)
+        self._last = (snapshot, decisions)
+        return decisions

@@ -1,18 +1,27 @@
 """Why a job waits, in one sentence that names numbers and what to change.
 
-The sentence is built from counts per obstacle only, so it stays the same while the situation does: no times,
-no rates, nothing that flaps.
+The sentence is built from counts per obstacle and from moments, so it stays the same while the situation does:
+no rates, no "in 12 minutes", nothing that flaps as time passes. Its length is bounded: the largest counts are
+told, the rest as one number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from fallow.resources.money import format_amount
-from fallow.scheduler.placing import Answer
-from fallow.scheduler.requirements import Obstacle, impossible
+from fallow.scheduler.capacity import Capacity
+from fallow.scheduler.fitting import copies
+from fallow.scheduler.placing import Hunt, obstacles
+from fallow.scheduler.requirements import Obstacle
 from fallow.scheduler.snapshot import Job, Shape, Snapshot
+
+MAX_REASONS = 5
+"""Most obstacles told one by one."""
+_STEP_SECONDS = 300
+"""Moments are rounded up to these, so that a report that comes late changes no sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,37 +32,94 @@ class Wait:
     reason: str = "Waiting"
 
 
-def explain(job: Job, answer: Answer, snapshot: Snapshot) -> Wait:
-    """Return why `answer.left` was not placed."""
-    count = len(answer.left)
+def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> Wait:
+    """Return why `hunt.left` was not placed, when all that could be placed is."""
+    job, count = hunt.job, len(hunt.left)
     waiting = f"{count} task{'s wait' if count != 1 else ' waits'}"
-    nodes = sum(len(pool.nodes) for provider in snapshot.providers for pool in provider.pools)
-    if nodes == 0:
+    if capacity.nodes == 0:
         return Wait(f"{waiting}: no provider offers any node.", "NoProvider")
-    unmet = () if answer.places else impossible(job.shape, snapshot.providers)
+    unmet = () if hunt.places else capacity.impossible(hunt.outlook.shape)
     if unmet:
         demands = "; ".join(_DEMANDS[obstacle](job.shape, snapshot.decimals) for obstacle in unmet)
         return Wait(f"{waiting}: no provider meets {demands}.", "RequirementUnmet")
-    if answer.held_by_parallelism:
+    if not job.gang and job.slots_left is not None and job.slots_left <= 0:
         return Wait(f"{waiting}: parallelism lets no more run at once.", "Parallelism")
-    if answer.short_of_money is not None:
-        return Wait(f"{waiting}: {_money(job, answer, snapshot)}", "Money")
-    wants = f"{waiting}, each wants {_wants(job.shape)}" + (
-        ", all at once on one provider" if job.gang else ""
-    )
-    reasons = ", ".join(
-        f"{counted} {obstacle.value}" for obstacle, counted in answer.obstacles.most_common() if counted
-    )
+    if hunt.short_of_quota:
+        return Wait(f"{waiting}: {_quota(job, capacity, snapshot)}", "Quota")
+    if hunt.short_of_money is not None:
+        return Wait(f"{waiting}: {_money(hunt, capacity, snapshot)}", "Money")
+    wants, reasons = _common(hunt, capacity, snapshot)
     if not reasons:
         return Wait(f"{waiting} for a free slot.", "NoRoom")
-    return Wait(f"{wants}: of {nodes} node{'s' if nodes != 1 else ''} {reasons}.", "NoRoom")
+    when = f"; starts by {_moment(hunt.starts_by)} at the latest" if hunt.starts_by is not None else ""
+    return Wait(f"{waiting}, each wants {wants}{reasons}{when}.", "NoRoom")
 
 
-def _money(job: Job, answer: Answer, snapshot: Snapshot) -> str:
+def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, str]:
+    """Return what is the same for all such jobs: what one task wants, and what the nodes lack."""
+    job = hunt.job
+    # Jobs of one shape without wishes of their own share the answer.
+    plain = not job.avoided_providers and job.shape.requirements.max_providers is None
+    note = (hunt.waiting if job.gang else 0, job.timeout_seconds)
+    if plain and (known := hunt.outlook.notes.get(note)) is not None:
+        return known
+    counts = obstacles(hunt, capacity, snapshot.limits, now=snapshot.now)
+    wants = _wants(job.shape) + (", all at once on one provider" if job.gang else "")
+    told = sorted(((n, str(o.value)) for o, n in counts.items() if n), key=lambda one: (-one[0], one[1]))
+    parts = [f"{n} {text}" for n, text in told[:MAX_REASONS]]
+    if told[MAX_REASONS:]:
+        parts.append(f"{sum(n for n, _ in told[MAX_REASONS:])} have other reasons")
+    nodes = capacity.nodes
+    reasons = f": of {nodes} node{'s' if nodes != 1 else ''} {', '.join(parts)}" if parts else ""
+    if reasons:
+        reasons += _nearest(hunt)
+    if plain:
+        hunt.outlook.notes[note] = (wants, reasons)
+    return wants, reasons
+
+
+def _nearest(hunt: Hunt) -> str:
+    """Say how close the fleet comes: tasks at once for a gang, accelerators on one node for a large task."""
+    best, where = 0, ""
+    candidates = hunt.outlook.candidates()
+    if hunt.job.gang and len(hunt.left) > 1:
+        for candidate in candidates:
+            cells = candidate.place.cells.values()
+            room = sum(copies(cell.free, hunt.outlook.request) * len(cell.nodes) for cell in cells)
+            if room > best:
+                best, where = room, candidate.place.provider.name
+        return f"; nearest fit: {best} of {len(hunt.left)} tasks now on {where}" if best > 0 else ""
+    wanted = sum(amount for _, amount in hunt.job.shape.accelerators)
+    if wanted < 2:
+        return ""
+    for candidate in candidates:
+        for cell in candidate.place.cells.values():
+            if best < cell.accelerators < wanted:
+                best, where = cell.accelerators, candidate.place.provider.name
+    return f"; nearest fit: {best} of {wanted} accelerators on one node of {where}" if best else ""
+
+
+def _moment(unix: int) -> str:
+    """Return a moment in words, rounded up."""
+    rounded = -(-unix // _STEP_SECONDS) * _STEP_SECONDS
+    return datetime.fromtimestamp(rounded, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _quota(job: Job, capacity: Capacity, snapshot: Snapshot) -> str:
+    """Name the quota that leaves least."""
+    each = sum(amount for _, amount in job.shape.accelerators)
+    quotas = [(quota.accelerators_left, quota.name) for quota in snapshot.quotas if quota.key in job.quotas]
+    left, name = min(quotas, default=(0, "the quota"))
+    what = f"the gang wants {each * len(job.pending)}" if job.gang else f"one more task wants {each}"
+    return f"{what} accelerator{'s' if each != 1 else ''}, and {name} left {max(0, left)} to begin with."
+
+
+def _money(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> str:
     """Name what one more task (or the gang) reserves and which purse is too small for it."""
-    needed = format_amount(answer.short_of_money or 0, decimals=snapshot.decimals)
+    job = hunt.job
+    needed = format_amount(hunt.short_of_money or 0, decimals=snapshot.decimals)
     what = "the gang" if job.gang else "one more task"
-    spent = sum(place.reserved for place in answer.places)
+    spent = sum(place.reserved for place in hunt.places)
     sources = [(purse.available, purse.name) for purse in snapshot.purses if purse.key in job.purses]
     if job.budget_left is not None:
         sources.append((job.budget_left, "budget.maxTotal"))

@@ -6,21 +6,28 @@ only. A resource that a node does not list is a resource that it does not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from fallow.scheduler.snapshot import NATIVE, Vector
+Free = tuple[int, ...]
+"""Amounts by dimension; below zero where a node was overdrawn."""
+Demand = tuple[tuple[int, int], ...]
+"""What one task requests: (dimension, amount above 0), ascending."""
 
-Request = tuple[tuple[str, int], ...]
+Where = TypeVar("Where")
 
 
-def copies(free: Vector, request: Request) -> int:
+def vector(amounts: Mapping[str, int], names: Iterable[str]) -> Free:
+    """Return amounts in the order of `names`; what is not listed is not there."""
+    return tuple([amounts.get(name, 0) for name in names])
+
+
+def copies(free: Free, request: Demand) -> int:
     """Return how many tasks of `request` fit into `free`; 0 when none does or nothing is requested."""
     fit: int | None = None
-    for name, amount in request:
-        if amount <= 0:
-            continue
-        room = free.get(name, 0) // amount
+    for at, amount in request:
+        room = free[at] // amount
         if room <= 0:
             return 0
         if fit is None or room < fit:
@@ -28,62 +35,46 @@ def copies(free: Vector, request: Request) -> int:
     return fit or 0
 
 
-def less(free: Vector, request: Request, count: int) -> dict[str, int]:
-    """Return what is left of `free` after `count` tasks; may go below zero where it was overdrawn."""
-    left = dict(free)
-    for name, amount in request:
-        left[name] = left.get(name, 0) - amount * count
-    return left
-
-
-def free_accelerators(free: Vector) -> int:
-    """Return the free accelerators of a node, all kinds together."""
-    return sum(amount for name, amount in free.items() if name not in NATIVE and amount > 0)
+def less(free: Free, request: Demand, count: int) -> Free:
+    """Return what is left of `free` after `count` tasks."""
+    left = list(free)
+    for at, amount in request:
+        left[at] -= amount * count
+    return tuple(left)
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """A node with place for `copies` tasks."""
+class Room(Generic[Where]):
+    """Nodes that look alike, each with place for `copies` tasks."""
 
-    node: str
+    where: Where
     copies: int
     accelerators: int
-    """Free accelerators of all kinds: few means that little is lost by filling the node."""
+    """Free accelerators of all kinds on each: few means that little is lost by filling the node."""
+    nodes: int = 1
 
 
-def tightest(rooms: Iterable[Room], count: int) -> list[tuple[str, int]]:
-    """Choose nodes for up to `count` independent tasks: the fullest first, so that whole nodes stay whole.
-
-    Tasks without accelerators so go where no accelerators are, as long as there is such a place.
-    """
-    chosen: list[tuple[str, int]] = []
-    for room in sorted(rooms, key=lambda room: (room.accelerators, room.copies, room.node)):
-        if count <= 0:
-            break
-        taken = min(count, room.copies)
-        chosen.append((room.node, taken))
-        count -= taken
-    return chosen
-
-
-def fewest(rooms: Iterable[Room], count: int) -> list[tuple[str, int]]:
+def fewest(rooms: Iterable[Room[Where]], count: int) -> list[tuple[Where, int]]:
     """Choose as few nodes as possible for exactly `count` tasks that talk to each other.
 
-    The emptiest nodes first, the rest on the fullest node that takes it whole. Returns [] when they do
-    not all fit.
+    The emptiest nodes first, the rest on the fullest node that takes it whole. Returns one (where, tasks)
+    per node, or [] when they do not all fit.
     """
-    ordered = sorted(rooms, key=lambda room: (-room.copies, room.accelerators, room.node))
-    if sum(room.copies for room in ordered) < count:
+    ordered = sorted(rooms, key=lambda room: (-room.copies, room.accelerators))
+    if sum(room.copies * room.nodes for room in ordered) < count:
         return []
-    chosen: list[tuple[str, int]] = []
+    chosen: list[tuple[Where, int]] = []
     for at, room in enumerate(ordered):
-        if room.copies >= count:
-            last = min(
-                (other for other in ordered[at:] if other.copies >= count),
-                key=lambda other: (other.copies, other.accelerators, other.node),
-            )
-            chosen.append((last.node, count))
-            break
-        chosen.append((room.node, room.copies))
-        count -= room.copies
+        for used in range(room.nodes):
+            if room.copies >= count:
+                # Equal rooms may be used up already; the later ones are untouched.
+                rest = ordered[at:] if used < room.nodes else ordered[at + 1 :]
+                last = min(
+                    (other for other in rest if other.copies >= count),
+                    key=lambda other: (other.copies, other.accelerators),
+                )
+                chosen.append((last.where, count))
+                return chosen
+            chosen.append((room.where, room.copies))
+            count -= room.copies
     return chosen

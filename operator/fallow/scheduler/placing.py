@@ -1,22 +1,21 @@
-"""Where the tasks of one job go: the cheapest feasible pool first, packed tightly, split where needed.
+"""Where the tasks of one job go: the cheapest feasible place first, then where least worth is lost.
 
-`Capacity` is the cycle's working copy of what is free; it only shrinks, so a shape that found no room in a
-pool finds none there for the rest of the cycle and is not asked again. A gang goes whole into one pool. All
-other jobs take free slots wherever the next cheapest ones are; what then still waits is queued behind these
-slots, in proportion and to a bounded depth (decision record 020).
+A job comes in turns (`fairness`): `Hunt` is what it has found so far. A gang goes whole into one pool. All other
+jobs take free slots wherever the next cheapest ones are; when all turns are over, what still waits is queued
+behind these slots, in proportion and to a bounded depth (decision record 020), and `finish` deals the indexes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fallow.resources.ranges import EMPTY, IndexRanges
-from fallow.scheduler.fitting import Room, copies, fewest, free_accelerators, less, tightest
-from fallow.scheduler.requirements import Obstacle, first_obstacle, price_of
+from fallow.scheduler.capacity import Candidate, Capacity, Cell, Outlook, Tier
+from fallow.scheduler.fitting import Demand, copies, fewest
+from fallow.scheduler.requirements import Obstacle
 from fallow.scheduler.reservations import affordable, reserved, run_limit
-from fallow.scheduler.snapshot import Job, Limits, Pool, Provider, Purse, Shape
+from fallow.scheduler.snapshot import Job, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,231 +57,211 @@ class Place:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A pool that meets a shape's requirements, and its price."""
-
-    price: int
-    provider: Provider
-    pool: Pool
-    key: int
-    """Position of the pool in the snapshot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a shape finds in a snapshot: pools that may take it, and what stands against the other nodes."""
-
-    candidates: tuple[Candidate, ...]
-    obstacles: Counter[Obstacle]
-    """Nodes per obstacle."""
-
-
 @dataclass(slots=True)
-class Answer:
-    """What one job got, and what it met on the way."""
-
-    places: list[Place] = field(default_factory=list)
-    left: IndexRanges = EMPTY
-    obstacles: Counter[Obstacle] = field(default_factory=Counter)
-    short_of_money: int | None = None
-    """Smallest reservation of one task (or the gang) that the money did not cover."""
-    held_by_parallelism: bool = False
-
-
-class Capacity:
-    """What is free during one cycle: per node, per provider's guest limit and per purse."""
-
-    def __init__(self, providers: Sequence[Provider], purses: Iterable[Purse]) -> None:
-        self._pools: list[tuple[Provider, Pool]] = [(p, pool) for p in providers for pool in p.pools]
-        self._free = [{node.name: node.free for node in pool.nodes} for _, pool in self._pools]
-        self._guests = {provider.name: provider.guests_left for provider in providers}
-        self._money = {purse.key: 0 if purse.problem else purse.available for purse in purses}
-        self._outlooks: dict[Shape, Outlook] = {}
-        self._exhausted: set[tuple[int, tuple[tuple[str, int], ...]]] = set()
-
-    def outlook(self, shape: Shape) -> Outlook:
-        """Return the pools that may take the shape, cheapest first; worked out once per shape."""
-        known = self._outlooks.get(shape)
-        if known is not None:
-            return known
-        candidates = []
-        obstacles: Counter[Obstacle] = Counter()
-        for key, (provider, pool) in enumerate(self._pools):
-            obstacle = first_obstacle(shape, provider, pool)
-            price = price_of(shape, pool)
-            if obstacle is not None or price is None:
-                obstacles[obstacle or Obstacle.UNPRICED] += len(pool.nodes)
-            else:
-                candidates.append(Candidate(price, provider, pool, key))
-        candidates.sort(key=lambda one: (one.price, one.provider.name, one.pool.product, one.key))
-        outlook = Outlook(tuple(candidates), obstacles)
-        self._outlooks[shape] = outlook
-        return outlook
-
-    def rooms(self, candidate: Candidate, shape: Shape) -> list[Room]:
-        """Return the pool's nodes with place for at least one task."""
-        if (candidate.key, shape.request) in self._exhausted:
-            return []
-        free = self._free[candidate.key]
-        rooms = [
-            Room(node.name, fit, free_accelerators(free[node.name]))
-            for node in candidate.pool.nodes
-            if (fit := copies(free[node.name], shape.request))
-        ]
-        if not rooms:
-            self._exhausted.add((candidate.key, shape.request))
-        return rooms
-
-    def guests_left(self, provider: str, most: int) -> int:
-        """Return how many more guests the provider takes, at most `most`."""
-        left = self._guests[provider]
-        return most if left is None else max(0, min(most, left))
-
-    def money(self, job: Job) -> int:
-        """Return what the job may still reserve: the least of what its purses and its budget hold."""
-        available = [self._money.get(purse, 0) for purse in job.purses]
-        if job.budget_left is not None:
-            available.append(job.budget_left)
-        return min(available, default=0)
-
-    def take(self, candidate: Candidate, shape: Shape, chosen: Iterable[tuple[str, int]]) -> None:
-        """Take slots out of what is free."""
-        free = self._free[candidate.key]
-        total = 0
-        for node, slots in chosen:
-            free[node] = less(free[node], shape.request, slots)
-            total += slots
-        left = self._guests[candidate.provider.name]
-        if left is not None:
-            self._guests[candidate.provider.name] = left - total
-
-    def reserve(self, purses: Iterable[str], amount: int) -> None:
-        """Take money out of each of the purses."""
-        for purse in purses:
-            self._money[purse] = self._money.get(purse, 0) - amount
-
-
-@dataclass(slots=True)
-class _Draft:
-    """Slots found in one pool, and the tasks that will go there."""
+class Draft:
+    """Slots found in one pool, and how many tasks queue behind them."""
 
     candidate: Candidate
-    chosen: list[tuple[str, int]]
     seconds: int
+    """Longest run of one task there."""
+    chosen: list[tuple[int, int]] = field(default_factory=list)
+    """(position of the node, slots)."""
+    slots: int = 0
     queued: int = 0
+    may_queue: bool = True
+    """False when it uses nodes that another job wants at a certain time."""
 
-    @property
-    def slots(self) -> int:
-        return sum(slots for _, slots in self.chosen)
-
-    @property
-    def cost_per_task(self) -> int:
-        """Seconds times price, the numerator of a task's reservation."""
-        return self.seconds * self.candidate.price
+    def reserves(self, slots: int) -> int:
+        """Return what so many slots reserve, rounded up: a draft may be split, each part rounded by itself."""
+        return -(-slots * self.seconds * self.candidate.price // 3600)
 
 
-def place(job: Job, capacity: Capacity, limits: Limits) -> Answer:
-    """Place what fits of a job now, and take it out of the capacity."""
-    return _place_gang(job, capacity, limits) if job.gang else _place_tasks(job, capacity, limits)
+@dataclass(slots=True)
+class Hunt:
+    """What one job has found during a cycle, over all its turns."""
+
+    job: Job
+    outlook: Outlook
+    waiting: int
+    """Tasks without a slot."""
+    slots_left: int
+    """How many slots it may still take: tasks, and what parallelism lets run at once."""
+    drafts: dict[int, Draft] = field(default_factory=dict)
+    """By pool."""
+    spent: int = 0
+    """What the drafts reserve."""
+    short_of_money: int | None = None
+    """Smallest reservation of one task (or the gang) that the money did not cover."""
+    short_of_quota: bool = False
+    places: list[Place] = field(default_factory=list)
+    left: IndexRanges = EMPTY
+    starts_by: int | None = None
+    """Unix time by which the nodes that it keeps for itself are free."""
+
+    @classmethod
+    def of(cls, job: Job, capacity: Capacity) -> Hunt:
+        """Begin."""
+        waiting = len(job.pending)
+        slots = waiting if job.slots_left is None or job.gang else max(0, min(waiting, job.slots_left))
+        return cls(job, capacity.outlook(job.shape), waiting, slots, left=job.pending)
+
+    def money(self, capacity: Capacity) -> int:
+        """Return what may still be reserved: the least of what its purses and its budget hold."""
+        available = capacity.money(self.job)
+        if self.job.budget_left is not None:
+            available = min(available, self.job.budget_left - self.spent)
+        return available
+
+    def miss(self, amount: int) -> None:
+        """Note a reservation that the money did not cover."""
+        self.short_of_money = min(amount, self.short_of_money or amount)
+
+    def may_use(self, provider: str) -> bool:
+        """Return whether one more provider stays within `requirements.maxProviders`."""
+        most = self.job.shape.requirements.max_providers
+        if most is None:
+            return True
+        used = self.job.providers_used | {one.candidate.place.provider.name for one in self.drafts.values()}
+        return provider in used or len(used) < most
+
+    def run_seconds(self, candidate: Candidate) -> int:
+        """Return how long one of its tasks may run at a place."""
+        return run_limit(self.job.timeout_seconds, candidate.place.provider.max_run_seconds)
 
 
-def _place_gang(job: Job, capacity: Capacity, limits: Limits) -> Answer:
-    outlook = capacity.outlook(job.shape)
-    answer = Answer(left=job.pending, obstacles=Counter(outlook.obstacles))
-    size = len(job.pending)
-    for candidate in outlook.candidates:
-        nodes = len(candidate.pool.nodes)
-        if candidate.provider.name in job.avoided_providers:
-            answer.obstacles[Obstacle.AVOIDED] += nodes
-            continue
-        if not _may_use(candidate.provider.name, job, ()):
-            answer.obstacles[Obstacle.MAX_PROVIDERS] += nodes
-            continue
-        if (
-            size > job.most_per_placement(limits)
-            or capacity.guests_left(candidate.provider.name, size) < size
-        ):
-            answer.obstacles[Obstacle.GUEST_LIMIT] += nodes
-            continue
-        rooms = capacity.rooms(candidate, job.shape)
-        chosen = fewest(rooms, size)
-        if not chosen:
-            answer.obstacles[Obstacle.GANG] += len(rooms)
-            answer.obstacles[Obstacle.TOO_FEW_FREE] += nodes - len(rooms)
-            continue
-        seconds = run_limit(job.timeout_seconds, candidate.provider.max_run_seconds)
-        cost = reserved(tasks=size, seconds=seconds, price_per_task_hour=candidate.price)
-        if cost > capacity.money(job):
-            answer.short_of_money = min(cost, answer.short_of_money or cost)
-            continue
-        capacity.take(candidate, job.shape, chosen)
-        capacity.reserve(job.purses, cost)
-        answer.places, answer.left = _assign(job, [_Draft(candidate, chosen, seconds)], limits)
-        return answer
-    return answer
+def hunt_gang(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> int:
+    """Find a place for a whole gang; returns the slots taken: all or 0."""
+    size, job, request = hunt.waiting, hunt.job, hunt.outlook.request
+    if capacity.slots_in_quotas(job, size) < size:
+        hunt.short_of_quota = True
+        return 0
+    for tier in hunt.outlook.tiers:
+        found: list[tuple[tuple[int, float, int], Candidate, list[tuple[Cell, int]]]] = []
+        for candidate in tier.candidates.values():
+            place = candidate.place
+            # Capacity only shrinks: where a gang found no room, a larger one finds none either.
+            if place.most.get(request, size) < size or not admits(hunt, candidate, capacity, limits):
+                continue
+            seconds = hunt.run_seconds(candidate)
+            chosen = fewest(capacity.rooms(place, request, ends_at=now + seconds), size)
+            if not chosen:
+                continue
+            cost = reserved(tasks=size, seconds=seconds, price_per_task_hour=candidate.price)
+            if cost > hunt.money(capacity):
+                hunt.miss(cost)
+                continue
+            loss = round(sum(tier.loss(cell) for cell, _ in chosen), 9)
+            found.append(((len(chosen), loss, place.key), candidate, chosen))
+        if found:
+            _, candidate, chosen = min(found, key=lambda one: one[0])
+            for cell, slots in chosen:
+                _take(hunt, candidate, cell, slots, capacity)
+            return size
+    return 0
 
 
-def _place_tasks(job: Job, capacity: Capacity, limits: Limits) -> Answer:
-    outlook = capacity.outlook(job.shape)
-    answer = Answer(left=job.pending, obstacles=Counter(outlook.obstacles))
-    waiting = len(job.pending)
-    slots_wanted = waiting if job.slots_left is None else max(0, min(waiting, job.slots_left))
-    answer.held_by_parallelism = slots_wanted == 0 and waiting > 0
-    money = capacity.money(job)
-    drafts: list[_Draft] = []
-    for candidate in outlook.candidates:
-        if slots_wanted <= 0:
+def admits(hunt: Hunt, candidate: Candidate, capacity: Capacity, limits: Limits) -> bool:
+    """Return whether a gang may use a place at all, room aside."""
+    name = candidate.place.provider.name
+    return (
+        name not in hunt.job.avoided_providers
+        and hunt.may_use(name)
+        and hunt.waiting <= hunt.job.most_per_placement(limits)
+        and capacity.guests_left(name, hunt.waiting) >= hunt.waiting
+    )
+
+
+def hunt_slots(hunt: Hunt, capacity: Capacity, *, most: int, now: int) -> int:
+    """Find up to `most` free slots for single tasks, cheapest first; returns how many were taken."""
+    wanted = min(most, hunt.slots_left)
+    allowed = capacity.slots_in_quotas(hunt.job, wanted)
+    hunt.short_of_quota = hunt.short_of_quota or allowed < wanted
+    wanted = allowed
+    taken = 0
+    for tier in hunt.outlook.tiers:
+        if taken >= wanted:
             break
-        nodes = len(candidate.pool.nodes)
-        if candidate.provider.name in job.avoided_providers:
-            answer.obstacles[Obstacle.AVOIDED] += nodes
-            continue
-        if not _may_use(candidate.provider.name, job, drafts):
-            answer.obstacles[Obstacle.MAX_PROVIDERS] += nodes
-            continue
-        guests = capacity.guests_left(candidate.provider.name, slots_wanted)
-        if guests <= 0:
-            answer.obstacles[Obstacle.GUEST_LIMIT] += nodes
-            continue
-        rooms = capacity.rooms(candidate, job.shape)
-        if not rooms:
-            answer.obstacles[Obstacle.TOO_FEW_FREE] += nodes
-            continue
-        seconds = run_limit(job.timeout_seconds, candidate.provider.max_run_seconds)
-        paid = affordable(available=money, seconds=seconds, price_per_task_hour=candidate.price, most=guests)
-        if paid <= 0:
-            one = reserved(tasks=1, seconds=seconds, price_per_task_hour=candidate.price)
-            answer.short_of_money = min(one, answer.short_of_money or one)
-            continue
-        draft = _Draft(candidate, tightest(rooms, paid), seconds)
-        capacity.take(candidate, job.shape, draft.chosen)
-        drafts.append(draft)
-        slots_wanted -= draft.slots
-        waiting -= draft.slots
-        # Rounded up: queueing splits a draft into several placements, each rounded by itself.
-        money -= -(-draft.slots * draft.cost_per_task // 3600)
-        if draft.slots == paid < guests:
-            one = reserved(tasks=1, seconds=seconds, price_per_task_hour=candidate.price)
-            answer.short_of_money = min(one, answer.short_of_money or one)
-        elif slots_wanted > 0:
-            full = Obstacle.GUEST_LIMIT if draft.slots == guests else Obstacle.TOO_FEW_FREE
-            answer.obstacles[full] += nodes
-    money = _queue(drafts, waiting, money, limits)
-    answer.places, answer.left = _assign(job, drafts, limits)
-    capacity.reserve(job.purses, sum(place.reserved for place in answer.places))
-    return answer
+        aside = []
+        while taken < wanted and (cell := tier.best()) is not None:
+            slots = _slots_on(hunt, tier, cell, capacity, most=wanted - taken, now=now)
+            if slots <= 0:
+                aside.append(tier.set_aside())
+                continue
+            _take(hunt, tier.candidates[cell.place.key], cell, slots, capacity)
+            taken += slots
+        if aside:
+            tier.restore(aside)
+    return taken
 
 
-def _may_use(provider: str, job: Job, drafts: Iterable[_Draft]) -> bool:
-    """Return whether one more provider stays within `requirements.maxProviders`."""
-    most = job.shape.requirements.max_providers
-    used = job.providers_used | {draft.candidate.provider.name for draft in drafts}
-    return most is None or provider in used or len(used) < most
+def _slots_on(hunt: Hunt, tier: Tier, cell: Cell, capacity: Capacity, *, most: int, now: int) -> int:
+    """Return how many slots the job may take on one node of a cell, at most `most`."""
+    place, job = cell.place, hunt.job
+    provider = place.provider
+    if provider.name in job.avoided_providers:
+        return 0
+    draft = hunt.drafts.get(place.key)
+    if draft is None:
+        if not hunt.may_use(provider.name):
+            return 0
+        candidate = tier.candidates[place.key]
+        draft = Draft(candidate, hunt.run_seconds(candidate))
+    if cell.until is not None and now + draft.seconds > cell.until:
+        return 0
+    slots = min(capacity.guests_left(provider.name, most), copies(cell.free, hunt.outlook.request))
+    if slots <= 0:
+        return 0
+    money = hunt.money(capacity)
+    if draft.reserves(draft.slots + slots) - draft.reserves(draft.slots) <= money:
+        return slots
+    # Rounded up as a whole, so one less than what rounding down would carry may be it.
+    one = reserved(tasks=1, seconds=draft.seconds, price_per_task_hour=draft.candidate.price)
+    hunt.miss(one)
+    held = draft.reserves(draft.slots)
+    paid = affordable(
+        available=money + held,
+        seconds=draft.seconds,
+        price_per_task_hour=draft.candidate.price,
+        most=draft.slots + slots,
+    )
+    while paid > draft.slots and draft.reserves(paid) > money + held:
+        paid -= 1
+    return max(0, paid - draft.slots)
 
 
-def _queue(drafts: list[_Draft], waiting: int, money: int, limits: Limits) -> int:
-    """Queue waiting tasks behind the slots just found, in proportion to them; returns the money left."""
+def _take(hunt: Hunt, candidate: Candidate, cell: Cell, slots: int, capacity: Capacity) -> None:
+    draft = hunt.drafts.get(candidate.place.key)
+    if draft is None:
+        draft = hunt.drafts[candidate.place.key] = Draft(candidate, hunt.run_seconds(candidate))
+    cost = draft.reserves(draft.slots + slots) - draft.reserves(draft.slots)
+    if cell.until is not None:
+        draft.may_queue = False
+    node = capacity.take(cell, hunt.job, hunt.outlook.request, slots, seconds=draft.seconds)
+    if draft.chosen and draft.chosen[-1][0] == node:
+        draft.chosen[-1] = (node, draft.chosen[-1][1] + slots)
+    else:
+        draft.chosen.append((node, slots))
+    draft.slots += slots
+    hunt.spent += cost
+    hunt.waiting -= slots
+    hunt.slots_left -= slots
+    capacity.reserve(hunt.job.purses, cost)
+
+
+def finish(hunt: Hunt, capacity: Capacity, limits: Limits) -> None:
+    """Queue what waits behind the slots found, deal the indexes and give back what was reserved too much."""
+    if not hunt.drafts:
+        return
+    drafts = list(hunt.drafts.values())
+    if hunt.waiting and not hunt.job.gang and limits.queue_per_slot:
+        _queue(drafts, hunt.waiting, hunt.money(capacity), limits)
+    hunt.places, hunt.left = _assign(hunt.job, drafts, limits)
+    capacity.reserve(hunt.job.purses, sum(place.reserved for place in hunt.places) - hunt.spent)
+
+
+def _queue(drafts: list[Draft], waiting: int, money: int, limits: Limits) -> None:
+    """Queue waiting tasks behind the slots just found, in proportion to them."""
+    drafts = [draft for draft in drafts if draft.may_queue]
     slots = sum(draft.slots for draft in drafts)
     depth = min(waiting, slots * limits.queue_per_slot)
     seen = given = 0
@@ -294,24 +273,25 @@ def _queue(drafts: list[_Draft], waiting: int, money: int, limits: Limits) -> in
         )
         draft.queued = share
         given += share
-        money -= -(-share * draft.cost_per_task // 3600)
-    return money
+        money -= draft.reserves(share)
 
 
-def _assign(job: Job, drafts: Iterable[_Draft], limits: Limits) -> tuple[list[Place], IndexRanges]:
+def _assign(job: Job, drafts: Iterable[Draft], limits: Limits) -> tuple[list[Place], IndexRanges]:
     """Deal indexes to nodes, lowest first, and cut the result into placements of bounded size."""
     places: list[Place] = []
     left = job.pending
+    most = job.most_per_placement(limits)
     for draft in drafts:
         assignments: list[Assignment] = []
         size = 0
         slots_seen = queued_seen = 0
-        for node, slots in draft.chosen:
+        nodes = draft.candidate.place.pool.nodes
+        for node, slots in _merged(draft.chosen):
             slots_seen += slots
             extra = draft.queued * slots_seen // draft.slots - queued_seen
             queued_seen += extra
             while slots > 0:
-                room = job.most_per_placement(limits) - size
+                room = most - size
                 if room <= 0:
                     places.append(_placement(job, draft, assignments))
                     assignments, size = [], 0
@@ -319,7 +299,7 @@ def _assign(job: Job, drafts: Iterable[_Draft], limits: Limits) -> tuple[list[Pl
                 here = min(slots, room)
                 queued = min(extra, room - here)
                 tasks, left = left.take(here + queued)
-                assignments.append(Assignment(node, here, tasks))
+                assignments.append(Assignment(nodes[node].name, here, tasks))
                 size += here + queued
                 slots -= here
                 extra -= queued
@@ -328,11 +308,61 @@ def _assign(job: Job, drafts: Iterable[_Draft], limits: Limits) -> tuple[list[Pl
     return places, left
 
 
-def _placement(job: Job, draft: _Draft, assignments: list[Assignment]) -> Place:
+def _merged(chosen: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """Return each node once, in the order of its first slots: later turns may have come back to it."""
+    if len(chosen) == 1:
+        return chosen
+    slots: dict[int, int] = {}
+    for node, count in chosen:
+        slots[node] = slots.get(node, 0) + count
+    return slots.items()
+
+
+def obstacles(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> dict[Obstacle, int]:
+    """Count for each obstacle the nodes that it keeps from the job, as the cycle leaves them."""
+    counts: dict[Obstacle, int] = dict(hunt.outlook.obstacles)
+
+    def count(obstacle: Obstacle, nodes: int) -> None:
+        if nodes > 0:
+            counts[obstacle] = counts.get(obstacle, 0) + nodes
+
+    for candidate in hunt.outlook.candidates():
+        place, nodes = candidate.place, len(candidate.place.pool.nodes)
+        name = place.provider.name
+        if name in hunt.job.avoided_providers:
+            count(Obstacle.AVOIDED, nodes)
+        elif not hunt.may_use(name):
+            count(Obstacle.MAX_PROVIDERS, nodes)
+        elif capacity.guests_left(name, 1) <= 0 or (
+            hunt.job.gang and not admits(hunt, candidate, capacity, limits)
+        ):
+            count(Obstacle.GUEST_LIMIT, nodes)
+        else:
+            ends_at = now + hunt.run_seconds(candidate)
+            open_, kept = _nodes_with_room(candidate, hunt.outlook.request, ends_at)
+            count(Obstacle.GANG if hunt.job.gang else Obstacle.TOO_FEW_FREE, open_)
+            count(Obstacle.RESERVED, kept)
+            count(Obstacle.TOO_FEW_FREE, nodes - open_ - kept)
+    return counts
+
+
+def _nodes_with_room(candidate: Candidate, request: Demand, ends_at: int) -> tuple[int, int]:
+    """Return how many nodes would take one task now, and how many more if they were not reserved."""
+    open_ = kept = 0
+    for cell in candidate.place.cells.values():
+        if copies(cell.free, request):
+            if cell.until is None or ends_at <= cell.until:
+                open_ += len(cell.nodes)
+            else:
+                kept += len(cell.nodes)
+    return open_, kept
+
+
+def _placement(job: Job, draft: Draft, assignments: list[Assignment]) -> Place:
     return Place(
         job_uid=job.uid,
-        provider=draft.candidate.provider.name,
-        product=draft.candidate.pool.product,
+        provider=draft.candidate.place.provider.name,
+        product=draft.candidate.place.pool.product,
         price_per_task_hour=draft.candidate.price,
         run_seconds=draft.seconds,
         assignments=tuple(assignments),

@@ -6,13 +6,12 @@ for every job of the same shape. Whether a node has room *now* is not asked here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from fallow.receipts.pricing import UnpricedError, price_per_task_hour
-from fallow.scheduler.fitting import copies
-from fallow.scheduler.snapshot import STORAGE, Pool, Provider, Shape
+from fallow.scheduler.snapshot import STORAGE, Pool, Provider, Shape, Vector
 
 ISOLATIONS = ("NonRoot", "UserNamespace", "Sandboxed")
 """From weakest to strongest; a stronger one meets the wish for a weaker one."""
@@ -39,6 +38,7 @@ class Obstacle(StrEnum):
     GANG = "have room for single tasks but not, within their provider, for the whole gang"
     GUEST_LIMIT = "belong to providers whose limit of guests is reached"
     AVOIDED = "belong to providers that could not start its tasks a moment ago"
+    RESERVED = "are kept for a larger job that has waited longer"
     MAX_PROVIDERS = "belong to further providers than requirements.maxProviders lets the job use"
 
 
@@ -49,6 +49,7 @@ PASSING = frozenset(
         Obstacle.GANG,
         Obstacle.GUEST_LIMIT,
         Obstacle.AVOIDED,
+        Obstacle.RESERVED,
         Obstacle.MAX_PROVIDERS,
     }
 )
@@ -118,7 +119,16 @@ def _labels(shape: Shape, _provider: Provider, pool: Pool) -> bool:
 
 
 def _size(shape: Shape, _provider: Provider, pool: Pool) -> bool:
-    return any(copies(node.offerable, shape.request) for node in pool.nodes)
+    return any(_takes_one(size, shape) for size in _sizes(pool))
+
+
+def _sizes(pool: Pool) -> Iterable[Vector]:
+    """Return what the pool's nodes offer, each size once."""
+    return {tuple(sorted(node.offerable.items())): node.offerable for node in pool.nodes}.values()
+
+
+def _takes_one(size: Vector, shape: Shape) -> bool:
+    return all(size.get(name, 0) >= amount for name, amount in shape.request if amount > 0)
 
 
 def _priced(shape: Shape, _provider: Provider, pool: Pool) -> bool:
@@ -126,8 +136,10 @@ def _priced(shape: Shape, _provider: Provider, pool: Pool) -> bool:
 
 
 def _price(shape: Shape, _provider: Provider, pool: Pool) -> bool:
+    if shape.max_price is None:
+        return True
     price = price_of(shape, pool)
-    return shape.max_price is None or price is None or price <= shape.max_price
+    return price is None or price <= shape.max_price
 
 
 Check = Callable[[Shape, Provider, Pool], bool]
@@ -158,16 +170,59 @@ def first_obstacle(shape: Shape, provider: Provider, pool: Pool) -> Obstacle | N
     return Obstacle.PROVIDER_REFUSES if provider.refuses else None
 
 
-def impossible(shape: Shape, providers: Iterable[Provider]) -> tuple[Obstacle, ...]:
-    """Return the requirements that, each taken alone, no pool of any provider meets.
+Answer = tuple[Obstacle | None, int | None]
+"""What keeps a shape from a place, and the price of a task-hour there."""
 
-    Empty when there is no pool at all: then it is not the job's requirements that are at fault.
-    """
-    places = [(provider, pool) for provider in providers for pool in provider.pools]
-    if not places:
-        return ()
-    return tuple(
-        obstacle
-        for obstacle, passes in CHECKS
-        if not any(passes(shape, provider, pool) for provider, pool in places)
+
+class Terms:
+    """The places of a fleet as requirements see them: places with equal answers are asked once."""
+
+    def __init__(self, places: Sequence[tuple[Provider, Pool]]) -> None:
+        self._places = places
+        known: dict[tuple[object, ...], int] = {}
+        self._alike = [known.setdefault(_terms(*place), len(known)) for place in places]
+        self._impossible: dict[Shape, tuple[Obstacle, ...]] = {}
+
+    def judge(self, shape: Shape) -> Iterator[Answer]:
+        """Return the answer of each place, in order."""
+        by_name = bool(shape.requirements.providers or shape.requirements.excluded_providers)
+        known: dict[tuple[str, int], Answer] = {}
+        for (provider, pool), alike in zip(self._places, self._alike, strict=True):
+            key = (provider.name if by_name else "", alike)
+            answer = known.get(key)
+            if answer is None:
+                answer = known[key] = (first_obstacle(shape, provider, pool), price_of(shape, pool))
+            yield answer
+
+    def impossible(self, shape: Shape) -> tuple[Obstacle, ...]:
+        """Return the requirements that, each taken alone, no place meets; empty when there is no place.
+
+        Without places it is not the job's requirements that are at fault.
+        """
+        if shape not in self._impossible:
+            self._impossible[shape] = tuple(
+                obstacle
+                for obstacle, passes in CHECKS
+                if self._places and not any(passes(shape, *place) for place in self._places)
+            )
+        return self._impossible[shape]
+
+
+def _terms(provider: Provider, pool: Pool) -> tuple[object, ...]:
+    """Return everything but names that checks and prices depend on."""
+    prices = pool.prices
+    return (
+        provider.refuses,
+        provider.region,
+        provider.isolation,
+        provider.image_patterns,
+        provider.accounts_allowed,
+        provider.accounts_refused,
+        provider.max_storage_mib,
+        pool.product,
+        pool.accelerator_memory_mib,
+        pool.interconnect,
+        pool.labels,
+        (prices.cpu_core_hour, prices.memory_gib_hour, tuple(sorted(prices.device_hour.items()))),
+        tuple(sorted({tuple(sorted(size.items())) for size in _sizes(pool)})),
     )

@@ -100,6 +100,10 @@ class Job:
     timeout_seconds: int = 86_400
     placement_tasks: int | None = None
     """Most tasks in one of its placements, where that is less than for others."""
+    account: str = ""
+    """Who shares fairly with whom: key of its `Account`; jobs without one share as one account."""
+    quotas: tuple[str, ...] = ()
+    """Keys of the quotas that must all leave room: of its account, of its namespace."""
 
     def most_per_placement(self, limits: Limits) -> int:
         """Return the bound that holds for its placements."""
@@ -163,6 +167,45 @@ class Purse:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """Accelerators that the jobs of an account or a namespace may hold at once.
+
+    What may be spent a day is a `Purse` like any other money.
+    """
+
+    key: str
+    accelerators_left: int
+    """What is not held by running placements, all kinds together."""
+    name: str = "the quota"
+    """How sentences call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One party of fair sharing: how much it should get, holds and lately used."""
+
+    key: str
+    weight: float = 1.0
+    """Share relative to others; above 0."""
+    held: tuple[tuple[str, int], ...] = ()
+    """What its placements hold now, by resource name."""
+    used: tuple[tuple[str, float], ...] = ()
+    """Resource-seconds it used, decayed; see `fairness.decayed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Slots that a placement holds on a node, and when they are free at the latest."""
+
+    provider: str
+    node: str
+    request: tuple[tuple[str, int], ...]
+    slots: int
+    ends_at: int
+    """Unix time by which time-outs have ended all its tasks there, those that queue included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that the hub's settings put on decisions."""
 
@@ -170,6 +213,10 @@ class Limits:
     """Most tasks in one placement."""
     queue_per_slot: int = 2
     """Most tasks that wait behind each slot of a placement (decision record 020)."""
+    reservations: int = 4
+    """How many waiting gangs and large tasks hold nodes for themselves at once; 0 reserves nothing."""
+    half_life_seconds: float = 7 * 86_400
+    """After how long use counts half in fair sharing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +229,11 @@ class Snapshot:
     limits: Limits = field(default_factory=Limits)
     decimals: int = 6
     """Of the token, for sentences about money."""
+    quotas: tuple[Quota, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    running: tuple[Running, ...] = ()
+    """What holds capacity, as far as its end is known; without it nothing is reserved."""
+    now: int = 0
+    """Unix time, compared with `Running.ends_at` only."""
+    workload: tuple[tuple[Shape, int], ...] = ()
+    """How often each shape is asked for, to judge fragmentation by; empty means: as in `jobs`."""
