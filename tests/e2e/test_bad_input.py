@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eth_account import Account
 
 from devkit.rig import Rig
+from devkit.rig.rpc import Rpc
 from devkit.scenario.submitting import GROUP, JOBS, a_job, condition, get, kubectl, submit, wait_for
+from fallow.receipts.messages import AccountAuthorization
+from fallow.receipts.statements import timestamp
+from fallow.receipts.typed_data import Domain, sign
+from fallow.receipts.words import from_hex
 
 Json = dict[str, Any]
 
@@ -169,6 +176,60 @@ def test_account__when_another_signed_for_it__then_is_not_bound_and_the_job_says
     assert "stolen" in _message(job, "Accepted")
     assert job["status"]["counts"]["placed"] == 0
     client.delete(f"{accounts}/stolen")
+
+
+def test_account__when_its_payer_has_deposited_nothing__then_the_job_says_that_it_cannot_pay(
+    rig: Rig,
+) -> None:
+    """A valid signature of a payer without money: bound, not funded."""
+    accounts = f"{GROUP}/namespaces/default/accounts"
+    client = rig.client("submitter")
+    known = client.get(f"{accounts}/default")["spec"]["authorization"]
+    payer = Account.create()
+    assert rig.chain is not None
+    rpc = Rpc(int(rig.chain["rpc"].rsplit(":", 1)[1]))
+    rpc.give(payer.address, ether=1)
+    rpc.send(payer, rig.chain["escrow"], "bind(uint96,uint24)", 10**9, 0)
+    expiry = int(time.time()) + 3600
+    consent = AccountAuthorization(
+        hub_id=from_hex(known["hubId"]),
+        namespace_uid=known["namespaceUid"],
+        payer=payer.address,
+        expiry=expiry,
+        nonce=1,
+    )
+    domain = Domain(chain_id=known["chainId"], escrow=known["escrow"], hub_id=from_hex(known["hubId"]))
+    authorization = {
+        **known,
+        "expiresAt": timestamp(expiry),
+        "nonce": 1,
+        "signature": sign(domain, consent, key=payer),
+    }
+    spec = {"payer": payer.address, "authorization": authorization}
+    thing = {
+        "apiVersion": "fallow.dev/v1alpha1",
+        "kind": "Account",
+        "metadata": {"name": "poor"},
+        "spec": spec,
+    }
+    client.post(accounts, thing)
+    client.until(
+        "the account to be bound",
+        lambda: condition(client.get(f"{accounts}/poor"), "Bound") == "True",
+        seconds=20,
+    )
+    assert condition(client.get(f"{accounts}/poor"), "Funded") == "False"
+    job = submit(rig, a_job(1, accountRef={"name": "poor"}))
+    job = wait_for(
+        rig,
+        job,
+        lambda now: condition(now, "Accepted") == "False",
+        seconds=20,
+        what="to be refused",
+    )
+    assert "poor" in _message(job, "Accepted")
+    client.delete(f"{JOBS}/{job['metadata']['name']}")
+    client.delete(f"{accounts}/poor")
 
 
 def test_budget__when_it_cannot_pay_for_one_task__then_the_job_waits_and_says_how_much_is_missing(
