@@ -134,7 +134,7 @@ contract DisputesTest is DisputesBase {
             abi.encodeWithSelector(FallowDisputes.NotInEpoch.selector, bundle.claims[0].claimId);
         vm.expectRevert(reason);
         disputes.reveal(bundle.header, 0, two);
-        two = bundle.some(0, 0);
+        two[0].claim.amount -= 1; // memory is shared with the bundle
         two[0].allocationProof[0] = 0;
         vm.expectRevert(reason);
         disputes.reveal(bundle.header, 0, two);
@@ -268,6 +268,22 @@ contract DisputesTest is DisputesBase {
         assertEq(_status(0), 3, "not revealed");
         vm.expectRevert(abi.encodeWithSelector(FallowDisputes.WrongStatus.selector, 3));
         disputes.conclude(1, 0);
+    }
+
+    function test_conclude__hub_has_no_stake_left__refunds_all_the_same() public {
+        vm.prank(owner);
+        disputes.startUnbonding(address(escrow), STAKE);
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(owner);
+        disputes.withdrawStake(address(escrow));
+        assertEq(token.balanceOf(owner), STAKE, "the owner has it");
+        Bundle memory bundle = _settleBundle();
+        _freeze(bundle, 0, 15e6);
+        vm.warp(block.timestamp + REVEAL + 1);
+        uint256 before = _balance(payers[0]);
+        disputes.conclude(1, 0);
+        assertEq(_balance(payers[0]), before + 15e6, "refund");
+        assertEq(disputes.collectable(beneficiary), 0, "nothing to slash");
     }
 
     function test_conclude__arbiter_is_silent__releases_everything() public {

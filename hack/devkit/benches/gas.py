@@ -105,7 +105,9 @@ class _Bench:
 
     def settle(self, lines: list[Line]) -> int:
         """Settle the next epoch with these lines; return its gas."""
-        packed = pack_lines(sorted(lines, key=lambda line: (address_bytes(line.payer), address_bytes(line.payee))))
+        packed = pack_lines(
+            sorted(lines, key=lambda line: (address_bytes(line.payer), address_bytes(line.payee)))
+        )
         roots = [self.seed.randbytes(32) for _ in range(3)]
         settlement = Settlement(
             epoch=self.epoch + 1,
@@ -161,7 +163,13 @@ def _measure(rpc: Rpc, *, proxy: bool) -> dict[str, dict[str, float]]:
     steady["per_claim_1000"] = bench.settle(bench.lines(10)) / _CLAIMS
     steady["per_claim_1000_20_lines"] = bench.settle(bench.lines(2)) / _CLAIMS
     steady["epoch_of_one"] = bench.settle(bench.one())
+    # As `fallow chain deposit` does it: approve exactly what is deposited.
+    bench.send(bench.payers[0], token, "approve(address,uint256)", escrow, 10**9)
     steady["deposit"] = _deposit(bench, 10**9)
+    bench.send(bench.payers[0], token, "approve(address,uint256)", escrow, 10**12)
+    steady["deposit_from_a_larger_allowance"] = _deposit(bench, 10**9)
+    bench.send(bench.payers[0], token, "approve(address,uint256)", escrow, 2**256 - 1)
+    steady["deposit_from_an_unlimited_allowance"] = _deposit(bench, 10**9)
 
     bench.pass_time(WINDOW_SECONDS)
     first["per_claim_1000_in_a_new_window"] = bench.settle(bench.lines(10)) / _CLAIMS
@@ -192,7 +200,7 @@ def _set_up(bench: _Bench, domain: Domain) -> dict[str, float]:
     first: dict[str, float] = {}
     for payer in bench.payers:
         bench.rpc.send(bench.owner, bench.token, "mint(address,uint256)", payer.address, 10**13)
-        bench.rpc.send(payer, bench.token, "approve(address,uint256)", bench.escrow, 10**13 - 7)
+        bench.rpc.send(payer, bench.token, "approve(address,uint256)", bench.escrow, 10**12)
         first["deposit"] = _deposit(bench, 10**12, payer)
         first["bind"] = bench.send(payer, bench.escrow, "bind(uint96,uint24)", _NO_LIMIT, 0)
     deadline = _START + WINDOW_SECONDS
