@@ -1,7 +1,9 @@
 """`hack/generate`: write everything in the tree that is derived from something else.
 
-The pydantic models are the source of `crds/`; the Solidity sources are the source of the settler's contract
-artifacts. `--check` writes nothing and exits 1 when a committed file differs from what would be written.
+The pydantic models are the source of `crds/`, values.yaml and its comments that of a chart's schema and README; the
+charts are the source of `config/` and of the table in docs/security.md, the Solidity sources that of the settler's
+contract artifacts. `--check` writes nothing and exits 1 when a committed file differs from what would be written; what
+needs helm or a compiler to tell is checked by hack/test's steps `charts` and `contracts`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from devkit.charts.pages import chart_files, unwanted
 from fallow.resources.crd import render
 from fallow.resources.kinds import ALL
 
@@ -28,12 +31,18 @@ def crd_files() -> dict[Path, str]:
     }
 
 
+def files() -> dict[Path, str]:
+    """Return every file that is generated without helm or a compiler, with its content."""
+    crds = crd_files()
+    return {**crds, **chart_files(crds)}
+
+
 def stale_files() -> list[Path]:
     """Return the committed files that differ from what would be generated, and those nobody generates."""
-    wanted = crd_files()
+    wanted = files()
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     extra = [path for path in (ROOT / "crds").glob("*/*.yaml") if path not in wanted]
-    return sorted(stale + extra)
+    return sorted(stale + extra + unwanted(wanted))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,13 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--contracts", action="store_true", help="also compile the contracts and write their artifacts"
     )
+    parser.add_argument(
+        "--charts", action="store_true", help="also render the charts and write config/ and docs/security.md"
+    )
     options = parser.parse_args(arguments)
     if options.check:
         stale = stale_files()
         for path in stale:
             print(f"stale: {path.relative_to(ROOT)}; run hack/generate and commit the result")
         return 1 if stale else 0
-    wanted = crd_files()
+    wanted = files()
     for path in stale_files():
         if path in wanted:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             path.unlink()
             print(f"removed {path.relative_to(ROOT)}")
+    if options.charts:
+        from devkit.charts.__main__ import write
+
+        write()
     if options.contracts:
         from devkit.contracts import generate
 

@@ -42,6 +42,15 @@ def _planes() -> None:
     ensure(*CONTROL_PLANES)
 
 
+def _planes_and_helm_and_chain() -> None:
+    _helm()
+    _planes_and_chain()
+
+
+def _helm() -> None:
+    ensure("helm")
+
+
 def _planes_and_chain() -> None:
     _planes()
     contracts_toolchain()
@@ -68,6 +77,12 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(name="unit", what="decisions, without network or clock", command=_pytest("unit")),
     Step(
+        name="charts",
+        what="helm's lint, schemas, rendering; config/ and the table of rights are the charts'",
+        command=(sys.executable, "-m", "devkit.charts"),
+        needs=_helm,
+    ),
+    Step(
         name="contracts",
         what="Foundry's unit, fuzz and invariant tests; artifacts up to date",
         command=(sys.executable, "-m", "devkit.contracts"),
@@ -77,7 +92,7 @@ STEPS: tuple[Step, ...] = (
         name="integration",
         what="each part against real API servers and a real chain",
         command=_pytest("integration"),
-        needs=_planes_and_chain,
+        needs=_planes_and_helm_and_chain,
     ),
     Step(
         name="e2e",
