@@ -1,10 +1,11 @@
 """The agent's one cycle: from what is in view to decisions, and from these to writes.
 
-    1. what is on offer now                     offering, Quote, ProviderNodes
-    2. which guests the Offer does not cover    evictions
-    3. each placement                           decide: start, stop, record, let go, report
-    4. what the hub no longer wants             records past their time
-    5. what the owner is told                   Offer.status
+    1. where the owner's waiting pods will go   reclaim: room held, guests vacated
+    2. what is on offer now                     offering, Quote, ProviderNodes
+    3. which guests the Offer does not cover    evictions
+    4. each placement                           decide: start, stop, record, let go, report
+    5. what the hub no longer wants             records past their time
+    6. what the owner is told                   Offer.status
 
 It is synchronous and does no I/O: writes are handed to bounded writers, whose answers enter the views and
 wake the next cycle. Any cycle may be the last one of this process.
@@ -30,6 +31,7 @@ from fallow.agent.owner import OwnerReport
 from fallow.agent.pod_writes import PodWrites
 from fallow.agent.pods import House, Owner
 from fallow.agent.quoting import Identity
+from fallow.agent.reclaim import Patience, Plan, plan
 from fallow.agent.record_writes import RecordWrites
 from fallow.agent.running import Decisions, Room, Site, decide
 from fallow.agent.supply import Supply
@@ -66,6 +68,10 @@ class Cycle:
     _offering: Offering | None = None
     _offer: OfferSpec | None = None
     _offer_version: str = ""
+    _plan: Plan = field(default_factory=Plan)
+    _patience: Patience | None = None
+    _stopped: dict[str, str] = field(default_factory=dict)
+    """Guests that were told to stop, and why: for their last words."""
     _closed_records: dict[str, str] = field(default_factory=dict)
     """Records of placements that are gone and settled: UID → version, looked at no more."""
 
@@ -75,10 +81,11 @@ class Cycle:
         offer = self._current_offer()
         if offer is None or not self.member.synced:
             return ATTENTIVE_SECONDS
-        offered = self._current_offering(offer)
-        wait = self.supply.tell(offer, offered, now=now)
-
         guests = list(self.member.guests())
+        reclaim_in = self._make_room_for_owners(guests, now=now)
+        offered = self._current_offering(offer)
+        wait = min(reclaim_in, self.supply.tell(offer, offered, now=now))
+
         site = self._site(offered, guests, offer, now=now)
         room = self._room(offered, guests, offer)
         by_placement = _by_placement(guests)
@@ -111,12 +118,39 @@ class Cycle:
             self._offer_version = version
         return self._offer
 
+    def _make_room_for_owners(self, guests: list[Guest], *, now: datetime) -> float:
+        """Plan for the owner's waiting pods; returns the seconds until one of them has waited too long."""
+        if self._patience is None:
+            self._patience = Patience(seconds=self.settings.guests.owner_wait_seconds)
+        waiting = list(self.member.waiting_pods())
+        due, wait = self._patience.due(waiting, monotonic=self.monotonic())
+        before = self._plan
+        self._plan = plan(
+            waiting,
+            due,
+            self.member.all_nodes(),
+            self.member.owner_pods(),
+            guests,
+            before=before,
+            gangs=self._gangs() if waiting else (),
+            now=now,
+        )
+        if self._plan.held != before.held:
+            self.member.offering_stale = True
+        return wait
+
+    def _gangs(self) -> set[str]:
+        """UIDs of placements that end as a whole."""
+        found = {p["metadata"]["uid"] for p in self.hub.placements if p["spec"].get("gang")}
+        records = (each["spec"] for each in self.member.guest_sets)
+        return found | {spec["placementUid"] for spec in records if spec["placement"].get("gang")}
+
     def _current_offering(self, offer: OfferSpec) -> Offering:
         if self._offering is None or self.member.offering_stale:
             self.member.offering_stale = False
             self._offering = offering(
                 self.member.all_nodes(),
-                self.member.owner_pods(),
+                [*self.member.owner_pods(), *self._plan.held],
                 offer,
                 token_decimals=self.identity.token_decimals,
             )
@@ -133,7 +167,15 @@ class Cycle:
             nodes={name: o.closed for name, o in offered.nodes.items()},
             may_start=self.hub.placements.synced.is_set(),
             lost_nodes=lost,
-            evicted=evictions(offered, guests, max_guests=offer.max_guests),
+            stopped=self._stopped,
+            evicted={
+                **self._plan.vacated,
+                **evictions(
+                    offered,
+                    (g for g in guests if g.uid not in self._plan.vacated),
+                    max_guests=offer.max_guests,
+                ),
+            },
         )
 
     def _room(self, offered: Offering, guests: list[Guest], offer: OfferSpec) -> Room:
@@ -246,6 +288,7 @@ class Cycle:
             self.records.keep(work, book, gone_at=None)
         namespace = self.settings.guests.namespace
         for stop in decisions.stop:
+            self._stopped[stop.guest.uid] = stop.why
             self.pods.stop(stop, namespace=namespace, longest_grace_seconds=offer.reclaim_grace_seconds)
         for guest in decisions.let_go:
             self.pods.let_go(guest, book=book, namespace=namespace)
@@ -293,6 +336,8 @@ class Cycle:
         """Drop records past their time, and memory of what is no more."""
         keep = timedelta(seconds=self.settings.guests.outbox_seconds)
         held = {g.placement_uid for g in self.member.guests()}
+        present = {g.uid for g in self.member.guests()}
+        self._stopped = {uid: why for uid, why in self._stopped.items() if uid in present}
         for guest_set in self.member.guest_sets:
             gone_at, uid = guest_set["spec"].get("goneAt"), guest_set["spec"]["placementUid"]
             if gone_at and uid not in held and self.now() >= datetime.fromisoformat(gone_at) + keep:

@@ -48,6 +48,20 @@ class Amounts:
             },
         )
 
+    def plus(self, requests: Requests) -> Amounts:
+        """Return what is left once a pod with these requests has gone."""
+        given = requests.devices
+        return Amounts(
+            cpu_millicores=self.cpu_millicores + requests.cpu_millicores,
+            memory_mib=self.memory_mib + requests.memory_mib,
+            ephemeral_storage_mib=self.ephemeral_storage_mib,
+            pods=self.pods + 1,
+            accelerators={
+                name: self.accelerators.get(name, 0) + given.get(name, 0)
+                for name in self.accelerators.keys() | given.keys()
+            },
+        )
+
     def fits(self, requests: Requests) -> bool:
         """Whether one more pod with these requests fits."""
         return (
@@ -56,6 +70,15 @@ class Amounts:
             and self.pods >= 1
             and all(count <= self.accelerators.get(name, 0) for name, count in requests.devices.items())
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint that keeps pods away."""
+
+    key: str
+    value: str
+    effect: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +98,8 @@ class Node:
     cordoned: bool = False
     taints: tuple[str, ...] = ()
     """Keys of taints that keep guests away."""
+    all_taints: tuple[Taint, ...] = ()
+    """Every taint that keeps any pod away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +122,11 @@ def read_node(raw: Mapping[str, Any]) -> Node:
     since = ready.get("lastTransitionTime")
     is_ready = ready.get("status") == "True"
     memory = _first(labels, MEMORY_LABELS)
+    taints = tuple(
+        Taint(taint["key"], taint.get("value") or "", taint["effect"])
+        for taint in spec.get("taints") or ()
+        if taint.get("effect") in ("NoSchedule", "NoExecute")
+    )
     return Node(
         name=metadata["name"],
         labels=dict(labels),
@@ -109,12 +139,11 @@ def read_node(raw: Mapping[str, Any]) -> Node:
         not_ready_since=datetime.fromisoformat(since) if since and not is_ready else None,
         cordoned=bool(spec.get("unschedulable")),
         taints=tuple(
-            taint["key"]
-            for taint in spec.get("taints") or ()
-            if taint.get("effect") in ("NoSchedule", "NoExecute")
-            and taint["key"] not in _KNOWN_TAINTS
-            and taint["key"] not in allocatable.accelerators
+            taint.key
+            for taint in taints
+            if taint.key not in _KNOWN_TAINTS and taint.key not in allocatable.accelerators
         ),
+        all_taints=taints,
     )
 
 

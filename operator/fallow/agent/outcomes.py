@@ -32,6 +32,7 @@ OVERDUE_SLACK = timedelta(seconds=5)
 MAX_LAST_WORDS_BYTES = 512
 """Of one guest's message; 32 of them have to fit into one object with everything else."""
 
+_SIGKILLED = 137
 _KILLED = (137, 143)  # SIGKILL and SIGTERM, as shells and runtimes report them
 _LOST_DISRUPTIONS = ("DeletionByPodGC", "DeletionByDeviceTaintManager")
 _HOPELESS_WAITS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
@@ -48,6 +49,8 @@ class Circumstances:
     """The hub wants it stopped: Stop, released, or its Placement is gone."""
     node_lost: bool = False
     """Its node is gone, or has been not ready for the setting's time."""
+    stopped_for: str = ""
+    """Why the agent stopped it, as far as this process knows."""
     gang_fate: Outcome | None = None
     """How the gang ended whose member this is; its other members share that."""
 
@@ -81,7 +84,9 @@ def ending_of(guest: Guest, circumstances: Circumstances) -> Ending | None:
         ),
         began_at=min(guest.started_at or ended_at, ended_at),
         ended_at=ended_at,
-        last_words=None if outcome is Outcome.SUCCEEDED else _last_words(guest, outcome),
+        last_words=None
+        if outcome is Outcome.SUCCEEDED
+        else _last_words(guest, outcome, why=circumstances.stopped_for),
         result=guest.result,
     )
 
@@ -204,10 +209,18 @@ def _seconds(guest: Guest, *, ended_at: datetime) -> int:
     return usage_seconds(guest.started_at, ended_at, limit_seconds=guest.deadline_seconds or 2**31)
 
 
-def _last_words(guest: Guest, outcome: Outcome) -> LastWords:
+def _last_words(guest: Guest, outcome: Outcome, *, why: str) -> LastWords:
     failed = next((e for e in guest.exits if e.code != 0), None)
-    reasons = [guest.disruption, guest.status_reason, failed.reason if failed else "", guest.waiting_reason]
+    reasons: list[str | None] = [
+        guest.disruption,
+        guest.status_reason,
+        failed.reason if failed else "",
+        guest.waiting_reason,
+    ]
     said = [guest.status_message, failed.message if failed else "", guest.waiting_message]
+    if outcome is Outcome.RECLAIMED:
+        said.insert(0, _what_was_done(guest, why=why))
+        reasons.insert(1, "StoppedByAgent" if why else "Deleted" if guest.deleting else None)
     return LastWords(
         index=guest.index,
         outcome=outcome.word,
@@ -215,6 +228,20 @@ def _last_words(guest: Guest, outcome: Outcome) -> LastWords:
         reason=next((r for r in reasons if r), "")[:128],
         message=_clipped("; ".join(part for part in said if part)),
     )
+
+
+def _what_was_done(guest: Guest, *, why: str) -> str:
+    """Say how a guest was made to go: "… ; SIGTERM, ended after 2 s of 30 s grace"."""
+    if guest.delete_requested_at is None or guest.gone_by is None:
+        return why
+    # A kubelet deletes what has stopped once more, with no grace: then only its spec still says how long.
+    grace = int((guest.gone_by - guest.delete_requested_at).total_seconds()) or guest.grace_seconds
+    done = f"SIGTERM with {grace} s grace"
+    if guest.finished_at is not None:
+        took = max(0, int((guest.finished_at - guest.delete_requested_at).total_seconds()))
+        killed = any(e.code == _SIGKILLED for e in guest.exits)
+        done += f", SIGKILL after {took} s" if killed else f", ended after {took} s"
+    return f"{why}; {done}" if why else done
 
 
 def _clipped(text: str) -> str:

@@ -84,7 +84,9 @@ class Site:
     """False until everything is in view: before that an absent pod may just not have been seen yet."""
     lost_nodes: frozenset[str] = frozenset()
     evicted: Mapping[str, str] = field(default_factory=dict)
-    """Pod UIDs of guests that must go because the owner changed the Offer, and why."""
+    """Pod UIDs of guests that must go because the owner changed the Offer or needs their room, and why."""
+    stopped: Mapping[str, str] = field(default_factory=dict)
+    """Pod UIDs of guests that this process has stopped, and why."""
 
     def closed(self, node: str) -> str:
         """Return why nothing may start on a node, or ""."""
@@ -249,6 +251,7 @@ class _Case:
             now=self.site.now,
             stop_requested=bool(self._hub_stops(guest.index)),
             node_lost=self.site.lost(guest.node or guest.pinned_to),
+            stopped_for=self.site.stopped.get(guest.uid, ""),
             gang_fate=self._gang_fate(),
         )
 

@@ -1,8 +1,9 @@
 """What the agent sees of both API servers.
 
-Pods and nodes are boiled down as they arrive: of a foreign pod only requests and node are kept, so that an
-owner of 20,000 nodes neither pays memory for the agent nor shows it more than it needs. A shrunken object
-keeps its head (name, UID, version) for the view and carries its facts under one key.
+Pods and nodes are boiled down as they arrive: of a foreign pod only requests and node are kept (and, while it
+waits for an accelerator, where it may go), so that an owner of 20,000 nodes neither pays memory for the agent
+nor shows it more than it needs. A shrunken object keeps its head (name, UID, version) for the view and
+carries its facts under one key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 
 from fallow.agent.guests import Guest, is_guest, read_guest
 from fallow.agent.nodes import Node, OwnerPod, read_node, read_owner_pod
+from fallow.agent.waiting import WaitingPod, read_waiting_pod
 from fallow.errors import QuantityError
 from fallow.kube.client import JSON, Listing
 from fallow.kube.kinds import (
@@ -98,16 +100,20 @@ class MemberViews:
         """Every foreign pod that holds something of a node."""
         return (each[FACTS] for each in self.pods if isinstance(each[FACTS], OwnerPod))
 
+    def waiting_pods(self) -> Iterator[WaitingPod]:
+        """Every foreign pod that waits for an accelerator."""
+        return (each[FACTS] for each in self.pods if isinstance(each[FACTS], WaitingPod))
+
     def guest(self, name: str) -> Guest | None:
         """Return a guest by its pod's name."""
         found = self.pods.get(name, namespace=self._guest_namespace)
         return found[FACTS] if found is not None and isinstance(found[FACTS], Guest) else None
 
-    def _pod_facts(self, pod: JSON) -> Guest | OwnerPod | None:
+    def _pod_facts(self, pod: JSON) -> Guest | OwnerPod | WaitingPod | None:
         try:
             if pod["metadata"].get("namespace") == self._guest_namespace and is_guest(pod):
                 return read_guest(pod)
-            return read_owner_pod(pod)
+            return read_owner_pod(pod) or read_waiting_pod(pod)
         except QuantityError as error:  # the API server checks quantities; better blind to one than to all
             log.warning("pod not understood", pod=pod["metadata"]["name"], error=str(error))
             return None
