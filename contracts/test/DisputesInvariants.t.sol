@@ -25,6 +25,11 @@ contract Parties {
     uint24 private immutable interval;
     address[2] private payers;
 
+    struct Key {
+        uint64 epoch;
+        uint32 lineIndex;
+    }
+
     uint64 public epochs;
     bytes32 private nextClaimId = bytes32(uint256(1));
     mapping(uint64 epoch => Bundle) private bundles;
@@ -34,8 +39,9 @@ contract Parties {
     uint256[2] public debited;
 
     uint256 public settlements;
-    uint256 public frozenLines;
+    Key[] private opened;
     uint256 public rulings;
+    uint256 public conclusions;
     uint256 public shownTwice;
     string public broken;
 
@@ -108,21 +114,36 @@ contract Parties {
         return bundles[back < last ? last - back : last];
     }
 
-    function freeze(uint256 seed, uint96 amount, bool stranger) external {
+    /// @dev The fuzzer likes small numbers; here every bit decides something.
+    function _mixed(uint256 seed) private view returns (uint256) {
+        return uint256(keccak256(abi.encode(seed, block.timestamp)));
+    }
+
+    /// @dev Mostly a line that was frozen lately, so that disputes get to their end.
+    function _disputed(uint256 seed) private view returns (Bundle memory bundle, uint32 lineIndex) {
+        if (opened.length == 0 || seed % 8 == 0) return (_some(seed), uint32((seed >> 8) % 2));
+        uint256 back = (seed >> 8) % (opened.length < 3 ? opened.length : 3);
+        Key memory key = opened[opened.length - 1 - back];
+        return (bundles[key.epoch], key.lineIndex);
+    }
+
+    function freeze(uint256 seed, uint96 amount) external {
         if (epochs == 0) return;
+        seed = _mixed(seed);
+        bool stranger = (seed >> 16) % 8 == 0;
         Bundle memory bundle = _some(seed);
         uint32 lineIndex = uint32((seed >> 8) % 2);
         vm.prank(stranger ? address(0x5) : payers[lineIndex]);
-        try disputes.freeze(bundle.header, bundle.lines, lineIndex, 1 + amount % cap) {
+        try disputes.freeze(bundle.header, bundle.lines, lineIndex, 1 + amount % (cap / 4)) {
             if (stranger) broken = "a stranger froze a line";
-            frozenLines++;
+            opened.push(Key({epoch: bundle.header.epoch, lineIndex: lineIndex}));
         } catch {}
     }
 
     function reveal(uint256 seed) external {
         if (epochs == 0) return;
-        Bundle memory bundle = _some(seed);
-        uint32 lineIndex = uint32((seed >> 8) % 2);
+        seed = _mixed(seed);
+        (Bundle memory bundle, uint32 lineIndex) = _disputed(seed);
         uint256 first = 2 * lineIndex;
         // All at once, or in two halves of which the second may come late or never.
         bool half = (seed >> 16) % 4 == 0;
@@ -131,17 +152,25 @@ contract Parties {
         try disputes.reveal(bundle.header, lineIndex, bundle.some(from, to)) {} catch {}
     }
 
-    /// @dev Right, wrong, or about claims that it was not asked about.
-    function rule(uint256 seed, bool impostor) external {
+    /// @dev Right, wrong, or now and then about claims of another line.
+    function rule(uint256 seed) external {
         if (epochs == 0) return;
-        Bundle memory bundle = _some(seed);
-        uint256 count = (seed >> 16) % 3;
-        bytes32[] memory rejected = new bytes32[](count);
-        for (uint256 i = 0; i < count; i++) {
-            rejected[i] = bundle.claims[((seed >> 24) + i) % 4].claimId;
+        seed = _mixed(seed);
+        bool impostor = (seed >> 32) % 8 == 0;
+        (Bundle memory bundle, uint32 lineIndex) = _disputed(seed);
+        if ((seed >> 40) % 2 == 0) {
+            // The rest of a half-revealed line, or all of it: else few lines would ever come this far.
+            uint256 from =
+                2 * lineIndex + (disputes.disputeOf(bundle.header.epoch, lineIndex).revealed == 0 ? 0 : 1);
+            try disputes.reveal(bundle.header, lineIndex, bundle.some(from, 2 * lineIndex + 1)) {} catch {}
+        }
+        bytes32[] memory rejected = new bytes32[]((seed >> 16) % 3);
+        uint256 first = (seed >> 24) % 8 == 0 ? 1 : 2 * lineIndex;
+        for (uint256 i = 0; i < rejected.length; i++) {
+            rejected[i] = bundle.claims[first + i].claimId;
         }
         vm.prank(impostor ? operator : arbiter);
-        try disputes.rule(bundle.header.epoch, uint32((seed >> 8) % 2), rejected) {
+        try disputes.rule(bundle.header.epoch, lineIndex, rejected) {
             if (impostor) broken = "somebody else ruled";
             rulings++;
         } catch {}
@@ -149,7 +178,11 @@ contract Parties {
 
     function conclude(uint256 seed) external {
         if (epochs == 0) return;
-        try disputes.conclude(_some(seed).header.epoch, uint32((seed >> 8) % 2)) {} catch {}
+        seed = _mixed(seed);
+        (Bundle memory bundle, uint32 lineIndex) = _disputed(seed);
+        try disputes.conclude(bundle.header.epoch, lineIndex) {
+            conclusions++;
+        } catch {}
     }
 
     function showTwice(uint256 seed, uint256 other) external {
