@@ -21,7 +21,7 @@ def main(package: ModuleType, arguments: Sequence[str], *, program: str, all_wit
     parser = argparse.ArgumentParser(prog=program, description=(package.__doc__ or "").split("\n\n")[0])
     parser.add_argument("name", nargs="?", help=f"which: {', '.join(known) or 'there is none yet'}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    given = parser.parse_args(arguments)
+    given, more = parser.parse_known_args(arguments)
     if given.name is not None and given.name not in known:
         there_is = ", ".join(known) or "none yet"
         print(f"{program}: there is no {given.name}. There is: {there_is}.", file=sys.stderr)
@@ -33,8 +33,14 @@ def main(package: ModuleType, arguments: Sequence[str], *, program: str, all_wit
         for name in known:
             print(f"{name}\t{_headline(package, name)}")
         return 0
+    # What a module needs beside its name, it declares in `options(parser)` and gets by keyword.
+    wanted = argparse.ArgumentParser(prog=f"{program} {given.name or ''}".strip())
+    if given.name is not None and (declare := getattr(_module(package, given.name), "options", None)):
+        declare(wanted)
+    options = vars(wanted.parse_args(more))
     try:
-        figures = {name: _module(package, name).run() for name in ([given.name] if given.name else known)}
+        names = [given.name] if given.name else known
+        figures = {name: _module(package, name).run(**options) for name in names}
     except DevkitError as error:
         print(error, file=sys.stderr)
         return 1

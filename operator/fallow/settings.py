@@ -239,6 +239,21 @@ class JobSettings(Group):
     """Most tasks in one Placement. 1,024 reports of 72 bytes stay far below etcd's 1.5 MiB."""
 
 
+class SharingSettings(Group):
+    """How accounts share what is free."""
+
+    half_life_seconds: Seconds = 7 * 86_400
+    """After how long use counts half in fair sharing, in seconds. A week: who filled the fleet over the
+    weekend is behind on Monday, not in a month."""
+    reservations: int = Field(default=4, ge=0, le=64)
+    """How many waiting gangs and large tasks keep nodes for themselves at once. Few: kept nodes take only
+    what is over in time."""
+    accelerators_per_account: int | None = Field(default=None, ge=0)
+    """Most accelerators that the jobs of one account hold at once; no limit by default."""
+    accelerators_per_namespace: int | None = Field(default=None, ge=0)
+    """Most accelerators that the jobs of one namespace hold at once; no limit by default."""
+
+
 class HubSettings(CommonSettings):
     """The hub's operator: accepts jobs, schedules them over providers and writes claims."""
 
@@ -246,6 +261,7 @@ class HubSettings(CommonSettings):
     lease: LeaseSettings = LeaseSettings()
     silence: ProviderSilenceSettings = ProviderSilenceSettings()
     jobs: JobSettings = JobSettings()
+    sharing: SharingSettings = SharingSettings()
     writers: WriterSettings = WriterSettings()
 
 

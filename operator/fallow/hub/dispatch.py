@@ -9,7 +9,7 @@ from fallow.hub.carrying import job_key
 from fallow.hub.desk import Desk, has_condition
 from fallow.hub.view import ASSUMED
 from fallow.receipts.statements import timestamp
-from fallow.scheduler.cycle import schedule
+from fallow.scheduler.cycle import Scheduler
 from fallow.scheduler.explain import Wait
 from fallow.scheduler.placing import Place
 from fallow.scheduler.snapshot import Limits
@@ -22,6 +22,7 @@ class Dispatch:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._scheduler = Scheduler()
 
     def run(self) -> set[str]:
         """Place what fits now; returns the jobs of which something is new to say."""
@@ -33,11 +34,16 @@ class Dispatch:
             desk.view,
             ready,
             desk.memory.standings,
-            limits=Limits(placement_tasks=desk.settings.jobs.placement_tasks_max),
+            limits=Limits(
+                placement_tasks=desk.settings.jobs.placement_tasks_max,
+                reservations=desk.settings.sharing.reservations,
+                half_life_seconds=desk.settings.sharing.half_life_seconds,
+            ),
             decimals=desk.decimals,
             now=desk.clock.unix(),
+            shared=desk.settings.sharing,
         )
-        decisions = schedule(snapshot)
+        decisions = self._scheduler.schedule(snapshot)
         told: set[str] = set()
         by_uid = {one.uid: one for one in ready}
         for place in decisions.places:

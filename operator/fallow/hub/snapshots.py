@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from fallow.hub import sharing
 from fallow.hub.acceptance import MAX_INLINE_TASKS
 from fallow.hub.claims import paid_of
 from fallow.hub.jobs import JobRecord
@@ -27,8 +28,10 @@ from fallow.scheduler.snapshot import (
     Purse,
     Snapshot,
 )
+from fallow.settings import SharingSettings
 
 DAY_SECONDS = 86_400
+NEUTRAL = SharingSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,7 @@ def build(
     limits: Limits,
     decimals: int,
     now: int,
+    shared: SharingSettings = NEUTRAL,
 ) -> Snapshot:
     """Return the snapshot of all jobs that wait; `now` is Unix time."""
     jobs, accounts = [], {}
@@ -250,6 +254,8 @@ def build(
                 name=f"{one.obj['metadata']['namespace']}/{one.obj['metadata']['name']}",
                 shape=replace(shape, account=one.account["spec"]["payer"].lower()),
                 pending=record.standing.pending,
+                account=key,
+                quotas=sharing.quota_keys(key, shared),
                 purses=(key,),  # replaced below, when the purses of all accounts are known
                 providers_used=frozenset(record.standing.shares),
                 avoided_providers=one.avoided,
@@ -274,4 +280,8 @@ def build(
         purses=tuple({purse.key: purse for some in held.values() for purse in some}.values()),
         limits=limits,
         decimals=decimals,
+        quotas=sharing.quotas(view, accounts, shared),
+        accounts=sharing.accounts(view, accounts, shared, now=now),
+        running=sharing.running(view, now=now),
+        now=now,
     )

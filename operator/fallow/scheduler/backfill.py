@@ -103,8 +103,8 @@ class Backfill:
                     self._capacity.free_of({name: amount * one.slots for name, amount in one.request}),
                 )
         queue = 1 + self._limits.queue_per_slot
-        for request, node, slots, seconds in place.takes:
-            yield self._now + seconds * queue, node, less(nothing, _negated(request), slots)
+        for request, at, slots, seconds in place.takes:
+            yield self._now + seconds * queue, at, less(nothing, _negated(request), slots)
 
 
 def _negated(request: Demand) -> Demand:

@@ -1,10 +1,10 @@
 """What is free during one cycle, indexed so that a task finds its place without asking every node.
 
-Nodes of a pool with exactly the same free amounts are one `Cell`: what is worked out about one of them holds
-for all. Pools of equal price (to a shape) form a tier; per shape and tier a heap keeps the cells that take one
-more task, least loss of worth first (`fragmentation`). Capacity only shrinks within a cycle, so cells only
-split: a new cell is logged once, heaps read the log when they are next asked, and an emptied cell never
-returns. A cycle so costs in the order of cells met and tasks placed, not of nodes × jobs.
+Nodes of a pool with exactly the same free amounts are one `Cell`: what is worked out about one of them
+holds for all. Pools of equal price (to a shape) form a tier; per shape and tier a heap keeps the cells that
+take one more task, least loss of worth first (`fragmentation`). Capacity only shrinks within a cycle, so
+cells only split: a new cell is logged once, heaps read the log when they are next asked, and an emptied
+cell never returns. A cycle so costs in the order of cells met and tasks placed, not of nodes × jobs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,21 @@ class Cell:
         self.nodes: list[int] = []
         """Positions in the pool, a heap; empty means that the cell is gone for good."""
         self.accelerators = sum(amount for amount in free[_FIRST_ACCELERATOR:] if amount > 0)
-        self.worth: float | None = None
+        self.worth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a pool has for one more task."""
+
+    open: int
+    """Nodes that take it now."""
+    kept: tuple[tuple[int, int], ...]
+    """(until, nodes) of those that would, but are reserved."""
+    copies: int
+    """How many such tasks all of them take together."""
+    most_accelerators: int
+    """Free on one node."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +69,8 @@ class Standing:
     takes: list[tuple[Demand, int, int, int]] = field(default_factory=list)
     """(request, node, slots, seconds) given away in this cycle."""
     worth: Worth | None = None
+    surveys: dict[Demand, tuple[int, Survey]] = field(default_factory=dict)
+    """With the number of cells ever made when it was taken."""
     most: dict[Demand, int] = field(default_factory=dict)
     """Most copies that were ever found here: an upper bound, since capacity only shrinks."""
 
@@ -67,6 +83,10 @@ class Candidate:
     place: Standing
 
 
+Entry = tuple[int, int, int, int, int, Cell]
+"""Worth lost, accelerators and CPU free, pool, serial number (unique), cell: smallest first."""
+
+
 class Tier:
     """Candidates of one price, and their cells in the order in which one shape wants them."""
 
@@ -77,7 +97,7 @@ class Tier:
         amounts = dict(request)
         self._cpu, self._memory = amounts.get(0, 0), amounts.get(1, 0)
         self._accelerators = tuple(amounts.get(at, 0) for at in range(_FIRST_ACCELERATOR, capacity.width))
-        self._heap: list[tuple[float, int, int, int, int, Cell]] | None = None
+        self._heap: list[Entry] | None = None
         self._feeds: list[tuple[list[Cell], int]] = []
 
     def best(self) -> Cell | None:
@@ -97,18 +117,18 @@ class Tier:
             heapq.heappop(heap)
         return heap[0][-1] if heap else None
 
-    def set_aside(self) -> tuple[float, int, int, int, int, Cell]:
+    def set_aside(self) -> Entry:
         """Take the best cell out of the order: this job may not use it. Give it back with `restore`."""
         assert self._heap
         return heapq.heappop(self._heap)
 
-    def restore(self, entries: Iterable[tuple[float, int, int, int, int, Cell]]) -> None:
+    def restore(self, entries: Iterable[Entry]) -> None:
         """Put cells back that were set aside."""
         assert self._heap is not None
         for entry in entries:
             heapq.heappush(self._heap, entry)
 
-    def _offer(self, heap: list[tuple[float, int, int, int, int, Cell]], cells: Iterable[Cell]) -> None:
+    def _offer(self, heap: list[Entry], cells: Iterable[Cell]) -> None:
         request, candidates = self._request, self.candidates
         for cell in cells:
             if not cell.nodes or cell.place.key not in candidates:
@@ -121,15 +141,15 @@ class Tier:
                 lost = self.loss(cell)
                 heapq.heappush(heap, (lost, cell.accelerators, free[0], cell.place.key, cell.serial, cell))
 
-    def loss(self, cell: Cell) -> float:
+    def loss(self, cell: Cell) -> int:
         """Return how much worth of a node one task takes away."""
         if not cell.accelerators:
-            return 0.0
+            return 0
         free, worth = cell.free, cell.place.worth or self._capacity.worth(cell.place)
         if cell.worth is None:
             cell.worth = worth.of(free[0], free[1], free[_FIRST_ACCELERATOR:])
         rest = tuple(map(sub, free[_FIRST_ACCELERATOR:], self._accelerators))
-        return round(cell.worth - worth.of(free[0] - self._cpu, free[1] - self._memory, rest), 9)
+        return cell.worth - worth.of(free[0] - self._cpu, free[1] - self._memory, rest)
 
 
 @dataclass(slots=True, eq=False)
@@ -141,8 +161,18 @@ class Outlook:
     tiers: tuple[Tier, ...]
     obstacles: Counter[Obstacle]
     """Nodes per obstacle."""
-    notes: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    hopeless: dict[int, int] = field(default_factory=dict)
+    """By time-out: size of the smallest gang that found no room anywhere."""
+    notes: dict[tuple[bool, int], tuple[str, str, int, str]] = field(default_factory=dict)
     """What `explain` worked out for all such jobs of this shape."""
+
+    def alike(self, job: Job, capacity: Capacity) -> bool:
+        """Return whether what keeps the job from places is the same for every job of this shape."""
+        return (
+            not job.avoided_providers
+            and job.shape.requirements.max_providers is None
+            and not (job.gang and capacity.limits_guests)
+        )
 
     def candidates(self) -> Iterator[Candidate]:
         """Return the pools that may take the shape, cheapest first."""
@@ -176,6 +206,7 @@ class Capacity:
             for at, node in enumerate(place.pool.nodes):
                 self._cell(place, vector(node.free, self._names), None).nodes.append(at)
         self.nodes = sum(len(place.pool.nodes) for place in self.places)
+        self.limits_guests = any(provider.guests_left is not None for provider in providers)
         self._guests = {provider.name: provider.guests_left for provider in providers}
         self._money = {purse.key: 0 if purse.problem else purse.available for purse in snapshot.purses}
         self._quotas = {quota.key: quota.accelerators_left for quota in snapshot.quotas}
@@ -246,6 +277,24 @@ class Capacity:
         ]
         place.most[request] = sum(room.copies * room.nodes for room in rooms)
         return rooms
+
+    def survey(self, place: Standing, request: Demand) -> Survey:
+        """Return what a pool has for a request now."""
+        known = place.surveys.get(request)
+        if known is None or known[0] != self._serial:
+            open_ = total = accelerators = 0
+            kept: dict[int, int] = {}
+            for cell in place.cells.values():
+                accelerators = max(accelerators, cell.accelerators)
+                if fit := copies(cell.free, request):
+                    total += fit * len(cell.nodes)
+                    if cell.until is None:
+                        open_ += len(cell.nodes)
+                    else:
+                        kept[cell.until] = kept.get(cell.until, 0) + len(cell.nodes)
+            survey = Survey(open_, tuple(sorted(kept.items())), total, accelerators)
+            known = place.surveys[request] = (self._serial, survey)
+        return known[1]
 
     def worth(self, place: Standing) -> Worth:
         """Return what free capacity of a pool is worth to the workload."""

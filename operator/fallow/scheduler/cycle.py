@@ -6,6 +6,9 @@ jobs that fit: what they did not get is explained, not dropped.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fallow.scheduler.backfill import Backfill
@@ -27,6 +30,26 @@ class Decisions:
 
 def schedule(snapshot: Snapshot) -> Decisions:
     """Decide which waiting tasks run where. Pure: equal snapshots give equal decisions."""
+    with _collector_resting():
+        return _decide(snapshot)
+
+
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Keep the cyclic collector from walking the whole snapshot again and again: a third of a cycle's time.
+
+    What a cycle allocates is bounded by its decisions; the collector gets to it right after.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _decide(snapshot: Snapshot) -> Decisions:
     # 1. Work on a copy of what is free, of money and of quotas; they only shrink from here.
     capacity = Capacity(snapshot)
     half_life = snapshot.limits.half_life_seconds

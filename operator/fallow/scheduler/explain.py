@@ -1,8 +1,8 @@
 """Why a job waits, in one sentence that names numbers and what to change.
 
-The sentence is built from counts per obstacle and from moments, so it stays the same while the situation does:
-no rates, no "in 12 minutes", nothing that flaps as time passes. Its length is bounded: the largest counts are
-told, the rest as one number.
+The sentence is built from counts per obstacle and from moments, so it stays the same while the situation
+does: no rates, no "in 12 minutes", nothing that flaps as time passes. Its length is bounded: the largest
+counts are told, the rest as one number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 from fallow.resources.money import format_amount
 from fallow.scheduler.capacity import Capacity
-from fallow.scheduler.fitting import copies
 from fallow.scheduler.placing import Hunt, obstacles
 from fallow.scheduler.requirements import Obstacle
 from fallow.scheduler.snapshot import Job, Shape, Snapshot
@@ -48,20 +47,23 @@ def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> Wait:
         return Wait(f"{waiting}: {_quota(job, capacity, snapshot)}", "Quota")
     if hunt.short_of_money is not None:
         return Wait(f"{waiting}: {_money(hunt, capacity, snapshot)}", "Money")
-    wants, reasons = _common(hunt, capacity, snapshot)
+    wants, reasons, nearest, where = _common(hunt, capacity, snapshot)
     if not reasons:
         return Wait(f"{waiting} for a free slot.", "NoRoom")
+    if job.gang and count > 1:
+        near = f"; nearest fit: {nearest} of {count} tasks now on {where}" if 0 < nearest < count else ""
+    else:
+        near = f"; nearest fit: {where}" if where else ""
     when = f"; starts by {_moment(hunt.starts_by)} at the latest" if hunt.starts_by is not None else ""
-    return Wait(f"{waiting}, each wants {wants}{reasons}{when}.", "NoRoom")
+    return Wait(f"{waiting}, each wants {wants}{reasons}{near}{when}.", "NoRoom")
 
 
-def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, str]:
-    """Return what is the same for all such jobs: what one task wants, and what the nodes lack."""
-    job = hunt.job
-    # Jobs of one shape without wishes of their own share the answer.
-    plain = not job.avoided_providers and job.shape.requirements.max_providers is None
-    note = (hunt.waiting if job.gang else 0, job.timeout_seconds)
-    if plain and (known := hunt.outlook.notes.get(note)) is not None:
+def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, str, int, str]:
+    """Return what is the same for all such jobs: what a task wants, what the nodes lack, the nearest fit."""
+    job, outlook = hunt.job, hunt.outlook
+    alike = outlook.alike(job, capacity) and len(hunt.left) <= job.most_per_placement(snapshot.limits)
+    note = (job.gang, job.timeout_seconds)
+    if alike and (known := outlook.notes.get(note)) is not None:
         return known
     counts = obstacles(hunt, capacity, snapshot.limits, now=snapshot.now)
     wants = _wants(job.shape) + (", all at once on one provider" if job.gang else "")
@@ -71,32 +73,25 @@ def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, st
         parts.append(f"{sum(n for n, _ in told[MAX_REASONS:])} have other reasons")
     nodes = capacity.nodes
     reasons = f": of {nodes} node{'s' if nodes != 1 else ''} {', '.join(parts)}" if parts else ""
-    if reasons:
-        reasons += _nearest(hunt)
-    if plain:
-        hunt.outlook.notes[note] = (wants, reasons)
-    return wants, reasons
+    answer = (wants, reasons, *_nearest(hunt, capacity))
+    if alike:
+        outlook.notes[note] = answer
+    return answer
 
 
-def _nearest(hunt: Hunt) -> str:
-    """Say how close the fleet comes: tasks at once for a gang, accelerators on one node for a large task."""
+def _nearest(hunt: Hunt, capacity: Capacity) -> tuple[int, str]:
+    """Return how close the fleet comes and where: tasks at once for a gang, else accelerators on one node."""
     best, where = 0, ""
-    candidates = hunt.outlook.candidates()
-    if hunt.job.gang and len(hunt.left) > 1:
-        for candidate in candidates:
-            cells = candidate.place.cells.values()
-            room = sum(copies(cell.free, hunt.outlook.request) * len(cell.nodes) for cell in cells)
-            if room > best:
-                best, where = room, candidate.place.provider.name
-        return f"; nearest fit: {best} of {len(hunt.left)} tasks now on {where}" if best > 0 else ""
     wanted = sum(amount for _, amount in hunt.job.shape.accelerators)
-    if wanted < 2:
-        return ""
-    for candidate in candidates:
-        for cell in candidate.place.cells.values():
-            if best < cell.accelerators < wanted:
-                best, where = cell.accelerators, candidate.place.provider.name
-    return f"; nearest fit: {best} of {wanted} accelerators on one node of {where}" if best else ""
+    for candidate in hunt.outlook.candidates():
+        survey = capacity.survey(candidate.place, hunt.outlook.request)
+        # A node with as many free accelerators as wanted lacks something else: no near fit to name.
+        close = survey.copies if hunt.job.gang else survey.most_accelerators
+        if close > best and (hunt.job.gang or close < wanted):
+            best, where = close, candidate.place.provider.name
+    if not hunt.job.gang and best:
+        where = f"{best} of {wanted} accelerators on one node of {where}"
+    return best, where
 
 
 def _moment(unix: int) -> str:

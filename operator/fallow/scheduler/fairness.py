@@ -1,9 +1,9 @@
 """Whose turn it is: priority, then the account with the smallest dominant share, then age.
 
-Dominant-resource fairness (Ghodsi et al., NSDI '11): an account's share is the largest part that it has of any
-one resource of the fleet, divided by its weight. Here "has" is what it holds now plus what it used lately on
-average, so that whoever stood back is served first; use decays with a half-life. Turns are bounded while
-several accounts wait, so that a job of 100,000 tasks does not take the fleet in one of them.
+Dominant-resource fairness (Ghodsi et al., NSDI '11): an account's share is the largest part that it has of
+any one resource of the fleet, divided by its weight. Here "has" is what it holds now plus what it used
+lately on average, so that whoever stood back is served first; use decays with a half-life. Turns are
+bounded while several accounts wait, so that a job of 100,000 tasks does not take the fleet in one of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where the tasks of one job go: the cheapest feasible place first, then where least worth is lost.
 
-A job comes in turns (`fairness`): `Hunt` is what it has found so far. A gang goes whole into one pool. All other
-jobs take free slots wherever the next cheapest ones are; when all turns are over, what still waits is queued
-behind these slots, in proportion and to a bounded depth (decision record 020), and `finish` deals the indexes.
+A job comes in turns (`fairness`): `Hunt` is what it has found so far. A gang goes whole into one pool. All
+other jobs take free slots wherever the next cheapest ones are; when all turns are over, what still waits is
+queued behind these slots, in proportion and to a bounded depth (decision record 020), and `finish` deals the
+indexes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import dataclass, field
 
 from fallow.resources.ranges import EMPTY, IndexRanges
 from fallow.scheduler.capacity import Candidate, Capacity, Cell, Outlook, Tier
-from fallow.scheduler.fitting import Demand, copies, fewest
+from fallow.scheduler.fitting import copies, fewest
 from fallow.scheduler.requirements import Obstacle
 from fallow.scheduler.reservations import affordable, reserved, run_limit
 from fallow.scheduler.snapshot import Job, Limits
+
+MAX_WEIGHED_POOLS = 8
+"""Pools of one price that a gang compares before it takes the best: all of them would cost pools × gangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Draft:
     """False when it uses nodes that another job wants at a certain time."""
 
     def reserves(self, slots: int) -> int:
-        """Return what so many slots reserve, rounded up: a draft may be split, each part rounded by itself."""
+        """Return what so many slots reserve, rounded up: each part of a split draft is rounded by itself."""
         return -(-slots * self.seconds * self.candidate.price // 3600)
 
 
@@ -135,11 +139,14 @@ def hunt_gang(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> in
     if capacity.slots_in_quotas(job, size) < size:
         hunt.short_of_quota = True
         return 0
+    # Capacity only shrinks: where a gang found no room, neither does a larger one of the same kind.
+    hopeless = hunt.outlook.hopeless
+    if size >= hopeless.get(job.timeout_seconds, size + 1):
+        return 0
     for tier in hunt.outlook.tiers:
-        found: list[tuple[tuple[int, float, int], Candidate, list[tuple[Cell, int]]]] = []
+        found: list[tuple[tuple[int, int, int], Candidate, list[tuple[Cell, int]]]] = []
         for candidate in tier.candidates.values():
             place = candidate.place
-            # Capacity only shrinks: where a gang found no room, a larger one finds none either.
             if place.most.get(request, size) < size or not admits(hunt, candidate, capacity, limits):
                 continue
             seconds = hunt.run_seconds(candidate)
@@ -150,13 +157,17 @@ def hunt_gang(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> in
             if cost > hunt.money(capacity):
                 hunt.miss(cost)
                 continue
-            loss = round(sum(tier.loss(cell) for cell, _ in chosen), 9)
+            loss = sum(tier.loss(cell) for cell, _ in chosen)
             found.append(((len(chosen), loss, place.key), candidate, chosen))
+            if len(found) >= MAX_WEIGHED_POOLS:
+                break
         if found:
             _, candidate, chosen = min(found, key=lambda one: one[0])
             for cell, slots in chosen:
                 _take(hunt, candidate, cell, slots, capacity)
             return size
+    if hunt.outlook.alike(job, capacity) and hunt.short_of_money is None:
+        hopeless[job.timeout_seconds] = min(size, hopeless.get(job.timeout_seconds, size))
     return 0
 
 
@@ -338,24 +349,15 @@ def obstacles(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> di
         ):
             count(Obstacle.GUEST_LIMIT, nodes)
         else:
+            survey = capacity.survey(place, hunt.outlook.request)
             ends_at = now + hunt.run_seconds(candidate)
-            open_, kept = _nodes_with_room(candidate, hunt.outlook.request, ends_at)
-            count(Obstacle.GANG if hunt.job.gang else Obstacle.TOO_FEW_FREE, open_)
+            in_time = sum(some for until, some in survey.kept if ends_at <= until)
+            kept = sum(some for _, some in survey.kept) - in_time
+            room = survey.open + in_time
+            count(Obstacle.GANG if hunt.job.gang else Obstacle.TOO_FEW_FREE, room)
             count(Obstacle.RESERVED, kept)
-            count(Obstacle.TOO_FEW_FREE, nodes - open_ - kept)
+            count(Obstacle.TOO_FEW_FREE, nodes - room - kept)
     return counts
-
-
-def _nodes_with_room(candidate: Candidate, request: Demand, ends_at: int) -> tuple[int, int]:
-    """Return how many nodes would take one task now, and how many more if they were not reserved."""
-    open_ = kept = 0
-    for cell in candidate.place.cells.values():
-        if copies(cell.free, request):
-            if cell.until is None or ends_at <= cell.until:
-                open_ += len(cell.nodes)
-            else:
-                kept += len(cell.nodes)
-    return open_, kept
 
 
 def _placement(job: Job, draft: Draft, assignments: list[Assignment]) -> Place:

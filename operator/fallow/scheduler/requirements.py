@@ -7,11 +7,12 @@ for every job of the same shape. Whether a node has room *now* is not asked here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from fallow.receipts.pricing import UnpricedError, price_per_task_hour
-from fallow.scheduler.snapshot import STORAGE, Pool, Provider, Shape, Vector
+from fallow.scheduler.snapshot import STORAGE, Node, Pool, Provider, Shape, Vector
 
 ISOLATIONS = ("NonRoot", "UserNamespace", "Sandboxed")
 """From weakest to strongest; a stronger one meets the wish for a weaker one."""
@@ -119,12 +120,12 @@ def _labels(shape: Shape, _provider: Provider, pool: Pool) -> bool:
 
 
 def _size(shape: Shape, _provider: Provider, pool: Pool) -> bool:
-    return any(_takes_one(size, shape) for size in _sizes(pool))
+    return any(_takes_one(node.offerable, shape) for node in pool.nodes)
 
 
-def _sizes(pool: Pool) -> Iterable[Vector]:
-    """Return what the pool's nodes offer, each size once."""
-    return {tuple(sorted(node.offerable.items())): node.offerable for node in pool.nodes}.values()
+def _one_of_each(pool: Pool) -> tuple[Node, ...]:
+    """Return one node of each size."""
+    return tuple({tuple(sorted(node.offerable.items())): node for node in pool.nodes}.values())
 
 
 def _takes_one(size: Vector, shape: Shape) -> bool:
@@ -171,16 +172,17 @@ def first_obstacle(shape: Shape, provider: Provider, pool: Pool) -> Obstacle | N
 
 
 Answer = tuple[Obstacle | None, int | None]
-"""What keeps a shape from a place, and the price of a task-hour there."""
+"""What keeps a shape from a place, or else the price of a task-hour there."""
 
 
 class Terms:
     """The places of a fleet as requirements see them: places with equal answers are asked once."""
 
     def __init__(self, places: Sequence[tuple[Provider, Pool]]) -> None:
-        self._places = places
         known: dict[tuple[object, ...], int] = {}
         self._alike = [known.setdefault(_terms(*place), len(known)) for place in places]
+        # One node of each size answers for all.
+        self._places = [(provider, replace(pool, nodes=_one_of_each(pool))) for provider, pool in places]
         self._impossible: dict[Shape, tuple[Obstacle, ...]] = {}
 
     def judge(self, shape: Shape) -> Iterator[Answer]:
@@ -191,7 +193,9 @@ class Terms:
             key = (provider.name if by_name else "", alike)
             answer = known.get(key)
             if answer is None:
-                answer = known[key] = (first_obstacle(shape, provider, pool), price_of(shape, pool))
+                obstacle = first_obstacle(shape, provider, pool)
+                price = price_of(shape, pool) if obstacle is None else None
+                answer = known[key] = (obstacle, price)
             yield answer
 
     def impossible(self, shape: Shape) -> tuple[Obstacle, ...]:
@@ -224,5 +228,5 @@ def _terms(provider: Provider, pool: Pool) -> tuple[object, ...]:
         pool.interconnect,
         pool.labels,
         (prices.cpu_core_hour, prices.memory_gib_hour, tuple(sorted(prices.device_hour.items()))),
-        tuple(sorted({tuple(sorted(size.items())) for size in _sizes(pool)})),
+        tuple(sorted(tuple(sorted(node.offerable.items())) for node in _one_of_each(pool))),
     )
