@@ -51,3 +51,16 @@ def test_main__a_promise_that_did_not_hold__exits_1(
 ) -> None:
     assert named.main(package, [], program="p", all_without_name=True) == 1
     assert "no good" in capsys.readouterr().err
+
+
+def test_main__module_declares_options__gets_them_by_keyword(
+    package: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "figures" / "wants.py").write_text(
+        '"""Wants."""\ndef options(parser):\n    parser.add_argument("--many", type=int, required=True)\n'
+        'def run(*, many):\n    return {"many": many}\n'
+    )
+    assert named.main(package, ["wants", "--many", "3"], program="p", all_without_name=False) == 0
+    assert json.loads(capsys.readouterr().out) == {"many": 3}
+    with pytest.raises(SystemExit):
+        named.main(package, ["one-way", "--many", "3"], program="p", all_without_name=False)

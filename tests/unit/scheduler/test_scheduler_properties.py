@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import product
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.resources.ranges import EMPTY, IndexRanges
 from fallow.scheduler.cycle import schedule
+from fallow.scheduler.requirements import price_of
 from fallow.scheduler.reservations import affordable, reserved
-from fallow.scheduler.snapshot import Job, Limits, Node, Provider, Purse, Snapshot
+from fallow.scheduler.snapshot import (
+    Account,
+    Job,
+    Limits,
+    Node,
+    Provider,
+    Purse,
+    Quota,
+    Running,
+    Snapshot,
+)
 from unit.scheduler.builders import GPU, a_job, a_node, a_pool, a_provider
+
+NOW = 1_900_000_000
 
 
 @st.composite
@@ -56,6 +71,9 @@ def jobs(draw: st.DrawFn, uid: str) -> Job:
     if draw(st.booleans()):
         builder = builder.requires(max_providers=draw(st.integers(1, 2)))
     return builder.having(
+        account=draw(st.sampled_from(("", "a", "b"))),
+        quotas=draw(st.sampled_from(((), ("small",), ("small", "large")))),
+        avoided_providers=draw(st.sampled_from((frozenset(), frozenset({"p0"})))),
         purses=draw(st.sampled_from((("rich",), ("poor",), ("rich", "poor")))),
         budget_left=draw(st.one_of(st.none(), st.integers(0, 30_000_000))),
         slots_left=draw(st.one_of(st.none(), st.integers(0, 20))),
@@ -66,13 +84,32 @@ def jobs(draw: st.DrawFn, uid: str) -> Job:
 
 
 @st.composite
+def ends(draw: st.DrawFn, fleet: tuple[Provider, ...]) -> tuple[Running, ...]:
+    """What holds the accelerators in use, and until when."""
+    return tuple(
+        Running(provider.name, node.name, ((GPU, 1), ("pods", 1)), used, draw(st.integers(NOW, NOW + 10_000)))
+        for provider in fleet
+        for pool in provider.pools
+        for node in pool.nodes
+        if (used := node.offerable.get(GPU, 0) - node.free.get(GPU, 0)) > 0
+    )
+
+
+@st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
+    fleet = tuple(draw(providers(f"p{n}")) for n in range(draw(st.integers(0, 3))))
     return Snapshot(
         jobs=tuple(draw(jobs(f"job{n}")) for n in range(draw(st.integers(0, 5)))),
-        providers=tuple(draw(providers(f"p{n}")) for n in range(draw(st.integers(0, 3)))),
+        providers=fleet,
+        quotas=(Quota("small", draw(st.integers(0, 10))), Quota("large", draw(st.integers(0, 40)))),
+        accounts=(Account("a", weight=draw(st.sampled_from((1.0, 3.0)))), Account("b", held=((GPU, 5),))),
+        running=draw(ends(fleet)),
+        now=NOW,
         purses=(Purse("rich", 10**12), Purse("poor", draw(st.integers(0, 50_000_000)))),
         limits=Limits(
-            placement_tasks=draw(st.sampled_from((1, 5, 1024))), queue_per_slot=draw(st.integers(0, 3))
+            placement_tasks=draw(st.sampled_from((1, 5, 1024))),
+            queue_per_slot=draw(st.integers(0, 3)),
+            reservations=draw(st.integers(0, 2)),
         ),
     )
 
@@ -131,12 +168,15 @@ def test_schedule__any_snapshot__a_gang_is_whole_in_one_place_or_not_at_all(snap
 
 
 @given(snapshots())
-def test_schedule__any_snapshot__never_over_purse_or_budget_or_parallelism(snapshot: Snapshot) -> None:
+def test_schedule__any_snapshot__never_over_purse_or_budget_or_quota_or_parallelism(
+    snapshot: Snapshot,
+) -> None:
     decisions = schedule(snapshot)
     jobs = {job.uid: job for job in snapshot.jobs}
     drawn: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     slots: Counter[str] = Counter()
+    held: Counter[str] = Counter()
     for place in decisions.places:
         job = jobs[place.job_uid]
         assert place.run_seconds <= job.timeout_seconds
@@ -144,8 +184,13 @@ def test_schedule__any_snapshot__never_over_purse_or_budget_or_parallelism(snaps
             drawn[purse] += place.reserved
         spent[job.uid] += place.reserved
         slots[job.uid] += sum(a.slots for a in place.assignments)
+        for key in job.quotas:
+            held[key] += sum(a.slots for a in place.assignments) * dict(job.shape.request).get(GPU, 0)
+        assert place.provider not in job.avoided_providers
     for source in snapshot.purses:
         assert drawn[source.key] <= source.available
+    for quota in snapshot.quotas:
+        assert held[quota.key] <= quota.accelerators_left
     for job in snapshot.jobs:
         if job.budget_left is not None:
             assert spent[job.uid] <= job.budget_left
@@ -164,8 +209,71 @@ def test_schedule__same_snapshot__same_decisions(snapshot: Snapshot) -> None:
         providers=snapshot.providers,
         purses=snapshot.purses,
         limits=snapshot.limits,
+        quotas=snapshot.quotas,
+        accounts=snapshot.accounts,
+        running=snapshot.running,
+        now=snapshot.now,
     )
     assert schedule(shuffled).places == schedule(snapshot).places
+
+
+@given(snapshots())
+def test_schedule__any_snapshot__every_sentence_is_bounded(snapshot: Snapshot) -> None:
+    assert all(len(wait.sentence) <= 700 for wait in schedule(snapshot).waits.values())
+
+
+@st.composite
+def small_cases(draw: st.DrawFn) -> Snapshot:
+    """One job on at most 3 pools of 2 nodes: few enough to try every way to place it."""
+    fleet = tuple(
+        a_provider(
+            f"p{n}",
+            a_pool(
+                *(a_node(f"p{n}-{m}", gpus=draw(st.integers(0, 4))) for m in range(draw(st.integers(1, 2)))),
+                gpu_price=draw(st.integers(0, 4)) * 500_000,
+            ),
+        )
+        for n in range(draw(st.integers(1, 3)))
+    )
+    job = a_job().gpus(draw(st.integers(1, 3))).tasks(draw(st.integers(1, 5)))
+    if draw(st.booleans()):
+        job = job.gang()
+    budget = draw(st.one_of(st.none(), st.integers(0, 12_000_000)))
+    return Snapshot(
+        jobs=(job.having(budget_left=budget, timeout_seconds=3600).build(),),
+        providers=fleet,
+        purses=(Purse("purse", 10**15),),
+        limits=Limits(queue_per_slot=0),
+    )
+
+
+@given(small_cases())
+def test_schedule__small_case__places_as_many_as_any_way_could_and_none_is_cheaper(
+    snapshot: Snapshot,
+) -> None:
+    (job,) = snapshot.jobs
+    best = min(_every_way(job, snapshot.providers))
+    places = schedule(snapshot).places
+    ours = (-sum(len(place.tasks) for place in places), sum(place.reserved for place in places))
+    assert ours == best
+
+
+def _every_way(job: Job, fleet: tuple[Provider, ...]) -> Iterator[tuple[int, int]]:
+    """Yield (-tasks, cost) of every way to place the job within its budget."""
+    nodes = [
+        (provider.name, pool, node) for provider in fleet for pool in provider.pools for node in pool.nodes
+    ]
+    wants = dict(job.shape.request)
+    takes = [range(node.free.get(GPU, 0) // wants[GPU] + 1) for _, _, node in nodes]
+    for way in product(*takes):
+        tasks, at = sum(way), {name for (name, _, _), slots in zip(nodes, way, strict=True) if slots}
+        if tasks > len(job.pending) or (job.gang and tasks and (tasks < len(job.pending) or len(at) > 1)):
+            continue
+        cost = sum(
+            slots * (price_of(job.shape, pool) or 0) for (_, pool, _), slots in zip(nodes, way, strict=True)
+        )
+        if job.budget_left is None or cost <= job.budget_left:
+            yield -tasks, cost
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**6), st.integers(0, 10**7), st.integers(0, 2000))
