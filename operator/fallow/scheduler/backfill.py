@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from fallow.scheduler.capacity import Candidate, Capacity, Standing
+from fallow.scheduler.capacity import Capacity
+from fallow.scheduler.cells import Standing
 from fallow.scheduler.fitting import Demand, Free, copies, less
 from fallow.scheduler.placing import Hunt, admits
 from fallow.scheduler.snapshot import Limits, Running
+from fallow.scheduler.tiers import Candidate
 
 LARGE_TASK_ACCELERATORS = 2
 """Single tasks that want this many accelerators of one node wait like gangs do."""

@@ -1,183 +1,24 @@
-"""What is free during one cycle, indexed so that a task finds its place without asking every node.
+"""What is free during one cycle: of nodes, of providers' guest limits, of purses and of quotas.
 
-Nodes of a pool with exactly the same free amounts are one `Cell`: what is worked out about one of them
-holds for all. Pools of equal price (to a shape) form a tier; per shape and tier a heap keeps the cells that
-take one more task, least loss of worth first (`fragmentation`). Capacity only shrinks within a cycle, so
-cells only split: a new cell is logged once, heaps read the log when they are next asked, and an emptied
-cell never returns. A cycle so costs in the order of cells met and tasks placed, not of nodes × jobs.
+It only shrinks. Nodes that look alike are looked at once (`cells`), and every shape asks only about what is
+new since it last asked (`tiers`), so a cycle costs in the order of cells met and tasks placed, not of nodes
+× jobs.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from operator import sub
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from fallow.scheduler.cells import NATIVES, Cell, Standing, Survey
 from fallow.scheduler.fitting import Demand, Free, Room, copies, less, vector
-from fallow.scheduler.fragmentation import MAX_SHAPES, Kind, Worth
+from fallow.scheduler.fragmentation import Kind, Worth
 from fallow.scheduler.requirements import Obstacle, Terms
-from fallow.scheduler.snapshot import CPU, MEMORY, NATIVE, PODS, STORAGE, Job, Pool, Provider, Shape, Snapshot
-
-NATIVES = (CPU, MEMORY, STORAGE, PODS)
-_FIRST_ACCELERATOR = len(NATIVES)
-
-
-class Cell:
-    """Nodes of one pool with the same free amounts, and the same reservation on them."""
-
-    __slots__ = ("accelerators", "free", "nodes", "place", "serial", "until", "worth")
-
-    def __init__(self, place: Standing, free: Free, until: int | None, serial: int) -> None:
-        self.place = place
-        self.free = free
-        self.until = until
-        """Unix time at which a waiting job wants these nodes; None when nobody does."""
-        self.serial = serial
-        self.nodes: list[int] = []
-        """Positions in the pool, a heap; empty means that the cell is gone for good."""
-        self.accelerators = sum(amount for amount in free[_FIRST_ACCELERATOR:] if amount > 0)
-        self.worth: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a pool has for one more task."""
-
-    open: int
-    """Nodes that take it now."""
-    kept: tuple[tuple[int, int], ...]
-    """(until, nodes) of those that would, but are reserved."""
-    copies: int
-    """How many such tasks all of them take together."""
-    most_accelerators: int
-    """Free on one node."""
-
-
-@dataclass(slots=True, eq=False)
-class Standing:
-    """A pool during a cycle."""
-
-    key: int
-    """Position in the snapshot."""
-    provider: Provider
-    pool: Pool
-    log: list[Cell]
-    """Every cell ever made in the pools of this product."""
-    cells: dict[tuple[Free, int | None], Cell] = field(default_factory=dict)
-    takes: list[tuple[Demand, int, int, int]] = field(default_factory=list)
-    """(request, node, slots, seconds) given away in this cycle."""
-    worth: Worth | None = None
-    surveys: dict[Demand, tuple[int, Survey]] = field(default_factory=dict)
-    """With the number of cells ever made when it was taken."""
-    most: dict[Demand, int] = field(default_factory=dict)
-    """Most copies that were ever found here: an upper bound, since capacity only shrinks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A pool that meets a shape's requirements, and its price."""
-
-    price: int
-    place: Standing
-
-
-Entry = tuple[int, int, int, int, int, Cell]
-"""Worth lost, accelerators and CPU free, pool, serial number (unique), cell: smallest first."""
-
-
-class Tier:
-    """Candidates of one price, and their cells in the order in which one shape wants them."""
-
-    def __init__(self, capacity: Capacity, request: Demand, candidates: list[Candidate]) -> None:
-        self.candidates = {candidate.place.key: candidate for candidate in candidates}
-        self._capacity = capacity
-        self._request = request
-        amounts = dict(request)
-        self._cpu, self._memory = amounts.get(0, 0), amounts.get(1, 0)
-        self._accelerators = tuple(amounts.get(at, 0) for at in range(_FIRST_ACCELERATOR, capacity.width))
-        self._heap: list[Entry] | None = None
-        self._feeds: list[tuple[list[Cell], int]] = []
-
-    def best(self) -> Cell | None:
-        """Return the cell that the next task should go to; None when no node takes one."""
-        heap = self._heap
-        if heap is None:
-            heap = self._heap = []
-            for candidate in self.candidates.values():
-                self._offer(heap, candidate.place.cells.values())
-            logs = {id(one.place.log): one.place.log for one in self.candidates.values()}
-            self._feeds = [(log, len(log)) for log in logs.values()]
-        for at, (log, seen) in enumerate(self._feeds):
-            if len(log) > seen:
-                self._offer(heap, log[seen:])
-                self._feeds[at] = (log, len(log))
-        while heap and not heap[0][-1].nodes:
-            heapq.heappop(heap)
-        return heap[0][-1] if heap else None
-
-    def set_aside(self) -> Entry:
-        """Take the best cell out of the order: this job may not use it. Give it back with `restore`."""
-        assert self._heap
-        return heapq.heappop(self._heap)
-
-    def restore(self, entries: Iterable[Entry]) -> None:
-        """Put cells back that were set aside."""
-        assert self._heap is not None
-        for entry in entries:
-            heapq.heappush(self._heap, entry)
-
-    def _offer(self, heap: list[Entry], cells: Iterable[Cell]) -> None:
-        request, candidates = self._request, self.candidates
-        for cell in cells:
-            if not cell.nodes or cell.place.key not in candidates:
-                continue
-            free = cell.free
-            for at, amount in request:
-                if free[at] < amount:
-                    break
-            else:
-                lost = self.loss(cell)
-                heapq.heappush(heap, (lost, cell.accelerators, free[0], cell.place.key, cell.serial, cell))
-
-    def loss(self, cell: Cell) -> int:
-        """Return how much worth of a node one task takes away."""
-        if not cell.accelerators:
-            return 0
-        free, worth = cell.free, cell.place.worth or self._capacity.worth(cell.place)
-        if cell.worth is None:
-            cell.worth = worth.of(free[0], free[1], free[_FIRST_ACCELERATOR:])
-        rest = tuple(map(sub, free[_FIRST_ACCELERATOR:], self._accelerators))
-        return cell.worth - worth.of(free[0] - self._cpu, free[1] - self._memory, rest)
-
-
-@dataclass(slots=True, eq=False)
-class Outlook:
-    """What a shape finds in a snapshot: pools that may take it by price, and what stands against the rest."""
-
-    shape: Shape
-    request: Demand
-    tiers: tuple[Tier, ...]
-    obstacles: Counter[Obstacle]
-    """Nodes per obstacle."""
-    hopeless: dict[int, int] = field(default_factory=dict)
-    """By time-out: size of the smallest gang that found no room anywhere."""
-    notes: dict[tuple[bool, int], tuple[str, str, int, str]] = field(default_factory=dict)
-    """What `explain` worked out for all such jobs of this shape."""
-
-    def alike(self, job: Job, capacity: Capacity) -> bool:
-        """Return whether what keeps the job from places is the same for every job of this shape."""
-        return (
-            not job.avoided_providers
-            and job.shape.requirements.max_providers is None
-            and not (job.gang and capacity.limits_guests)
-        )
-
-    def candidates(self) -> Iterator[Candidate]:
-        """Return the pools that may take the shape, cheapest first."""
-        for tier in self.tiers:
-            yield from tier.candidates.values()
+from fallow.scheduler.snapshot import NATIVE, Job, Shape, Snapshot
+from fallow.scheduler.tiers import Candidate, Outlook, Tier
+from fallow.scheduler.workload import asked_for, weigh
 
 
 class Capacity:
@@ -195,7 +36,7 @@ class Capacity:
         } | {name for job in snapshot.jobs for name, _ in job.shape.accelerators}
         self._names = (*NATIVES, *sorted(names))
         self._dimensions = {name: at for at, name in enumerate(self._names)}
-        self.width = len(self._names)
+        self._width = len(self._names)
         self._serial = 0
         logs: dict[str, list[Cell]] = {}
         self.places = [
@@ -215,7 +56,7 @@ class Capacity:
         # Then jobs that differ in nothing but who pays are one shape.
         self._open_to_all = all(p.accounts_allowed == ("*",) and not p.accounts_refused for p in providers)
         self._terms = Terms([(place.provider, place.pool) for place in self.places])
-        self._workload = snapshot.workload or _asked_for(snapshot.jobs)
+        self._workload = snapshot.workload or asked_for(snapshot.jobs)
         self._kinds: list[tuple[frozenset[int], Kind]] | None = None
         self._worths: dict[tuple[int, ...], Worth] = {}
 
@@ -244,20 +85,23 @@ class Capacity:
                 obstacles[obstacle or Obstacle.UNPRICED] += len(place.pool.nodes)
             else:
                 by_price.setdefault(price, []).append(Candidate(price, place))
-        request = self.demand(shape)
-        tiers = tuple(Tier(self, request, by_price[price]) for price in sorted(by_price)) if request else ()
+        request = self.demand(shape.request)
+        tiers = tuple(
+            Tier(by_price[price], request, width=self._width, worth_of=self.worth)
+            for price in sorted(by_price)
+            if request
+        )
         return Outlook(shape, request, tiers, obstacles)
 
     def impossible(self, shape: Shape) -> tuple[Obstacle, ...]:
         """Return the requirements that, each taken alone, no pool meets."""
         return self._terms.impossible(shape)
 
-    def demand(self, shape: Shape) -> Demand:
-        """Return a shape's request by dimension, without what it asks none of."""
-        return self.dimensioned(shape.request)
+    def demand(self, request: tuple[tuple[str, int], ...]) -> Demand:
+        """Return a request by dimension, without what it asks none of.
 
-    def dimensioned(self, request: tuple[tuple[str, int], ...]) -> Demand:
-        """Return a request by dimension; a resource that nobody knows cannot be asked for here."""
+        Raises KeyError for a resource that neither a node nor a waiting job names.
+        """
         known = self._requests.get(request)
         if known is None:
             known = tuple(sorted((self._dimensions[name], amount) for name, amount in request if amount > 0))
@@ -300,54 +144,12 @@ class Capacity:
         """Return what free capacity of a pool is worth to the workload."""
         if place.worth is None:
             if self._kinds is None:
-                self._kinds = self._weigh()
+                self._kinds = weigh(self, self._workload)
             here = tuple(at for at, (keys, _) in enumerate(self._kinds) if place.key in keys)
             if here not in self._worths:
                 self._worths[here] = Worth([self._kinds[at][1] for at in here])
             place.worth = self._worths[here]
         return place.worth
-
-    def _weigh(self) -> list[tuple[frozenset[int], Kind]]:
-        """Return the workload's shapes with the pools that take them, dearer where few do."""
-        sizes: dict[int, Counter[Free]] = {
-            place.key: Counter(vector(node.offerable, self._names) for node in place.pool.nodes)
-            for place in self.places
-        }
-        fleet = sum(
-            sum(size[_FIRST_ACCELERATOR:]) * count for some in sizes.values() for size, count in some.items()
-        )
-        common = sorted(
-            ((shape, count) for shape, count in self._workload if shape.accelerators and count > 0),
-            key=lambda one: (-one[1], one[0].request, repr(one[0].requirements)),
-        )[:MAX_SHAPES]
-        total = sum(count for _, count in common)
-        kinds = []
-        for shape, count in common:
-            try:
-                request = self.demand(shape)
-            except KeyError:
-                continue  # asks for a kind of accelerator that nobody offers any more
-            amounts = dict(request)
-            at, number = max(
-                ((d, amount) for d, amount in request if d >= _FIRST_ACCELERATOR), key=lambda one: one[1]
-            )
-            keys = frozenset(candidate.place.key for candidate in self.outlook(shape).candidates())
-            supply = number * sum(
-                copies(size, request) * nodes for key in keys for size, nodes in sizes[key].items()
-            )
-            kinds.append(
-                (
-                    keys,
-                    Kind(
-                        accelerator=at - _FIRST_ACCELERATOR,
-                        count=number,
-                        cpu=amounts.get(0, 1),
-                        memory=amounts.get(1, 1),
-                        weight=count / total * fleet / max(1, supply),
-                    ),
-                )
-            )
-        return kinds
 
     def guests_left(self, provider: str, most: int) -> int:
         """Return how many more guests the provider takes, at most `most`."""
@@ -416,10 +218,3 @@ class Capacity:
             cell = place.cells[(free, until)] = Cell(place, free, until, self._serial)
             place.log.append(cell)
         return cell
-
-
-def _asked_for(jobs: Iterable[Job]) -> tuple[tuple[Shape, int], ...]:
-    counts: Counter[Shape] = Counter()
-    for job in jobs:
-        counts[job.shape] += len(job.pending)
-    return tuple(counts.items())

@@ -61,7 +61,9 @@ def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> Wait:
 def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, str, int, str]:
     """Return what is the same for all such jobs: what a task wants, what the nodes lack, the nearest fit."""
     job, outlook = hunt.job, hunt.outlook
-    alike = outlook.alike(job, capacity) and len(hunt.left) <= job.most_per_placement(snapshot.limits)
+    alike = outlook.alike(job, limits_guests=capacity.limits_guests) and len(
+        hunt.left
+    ) <= job.most_per_placement(snapshot.limits)
     note = (job.gang, job.timeout_seconds)
     if alike and (known := outlook.notes.get(note)) is not None:
         return known

@@ -12,11 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fallow.resources.ranges import EMPTY, IndexRanges
-from fallow.scheduler.capacity import Candidate, Capacity, Cell, Outlook, Tier
+from fallow.scheduler.capacity import Capacity
+from fallow.scheduler.cells import Cell
 from fallow.scheduler.fitting import copies, fewest
 from fallow.scheduler.requirements import Obstacle
 from fallow.scheduler.reservations import affordable, reserved, run_limit
 from fallow.scheduler.snapshot import Job, Limits
+from fallow.scheduler.tiers import Candidate, Outlook, Tier
 
 MAX_WEIGHED_POOLS = 8
 """Pools of one price that a gang compares before it takes the best: all of them would cost pools × gangs."""
@@ -166,7 +168,7 @@ def hunt_gang(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> in
             for cell, slots in chosen:
                 _take(hunt, candidate, cell, slots, capacity)
             return size
-    if hunt.outlook.alike(job, capacity) and hunt.short_of_money is None:
+    if hunt.outlook.alike(job, limits_guests=capacity.limits_guests) and hunt.short_of_money is None:
         hopeless[job.timeout_seconds] = min(size, hopeless.get(job.timeout_seconds, size))
     return 0
 
