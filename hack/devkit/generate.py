@@ -1,9 +1,10 @@
 """`hack/generate`: write everything in the tree that is derived from something else.
 
-The pydantic models are the source of `crds/`, values.yaml and its comments that of a chart's schema and README; the
-charts are the source of `config/` and of the table in docs/security.md, the Solidity sources that of the settler's
-contract artifacts. `--check` writes nothing and exits 1 when a committed file differs from what would be written; what
-needs helm or a compiler to tell is checked by hack/test's steps `charts` and `contracts`.
+The pydantic models are the source of `crds/`, values.yaml and its comments that of a chart's schema and
+README; the charts are the source of `config/` and of the table in docs/security.md, the Solidity sources
+that of the settler's contract artifacts. `--check` writes nothing and exits 1 when a committed file differs
+from what would be written; what needs helm or a compiler to tell is checked by hack/test's steps `charts`
+and `contracts`.
 """
 
 from __future__ import annotations

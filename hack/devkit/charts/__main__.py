@@ -1,7 +1,8 @@
 """`python -m devkit.charts`: what must hold of the charts without a cluster. The `charts` step of hack/test.
 
-Lints both charts with every set of values in their ci/ directory, renders each, compares config/ and the table of
-docs/security.md with the rendering, and runs tests/charts. `--write` writes what is generated from the charts.
+Lints both charts with every set of values in their ci/ directory, renders each, compares config/ and the
+table of docs/security.md with the rendering, and runs tests/charts. `--write` writes what is generated from
+the charts.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from devkit.errors import DevkitError
 SECURITY = ROOT / "docs/security.md"
 _SECTION = f"""## Who may do what
 
-Every right that the charts give, and none besides; the admission policies narrow some further: an agent's Quote names
-its own provider, its Lease is called `agent` and lasts at most 300 s, a probe changes one annotation of its own node,
-the hub creates nothing in an old term. Columns of status are kinds of their own (`…/status`). Shown for payments in
-chain mode; in ledger mode a submitter may only read `accounts`. `tests/integration/test_charts.py` asks the API server
-for every cell, the empty ones included.
+Every right that the charts give, and none besides; the admission policies narrow some further: an agent's
+Quote names its own provider, its Lease is called `agent` and lasts at most 300 s, a probe changes one
+annotation of its own node, the hub creates nothing in an old term. Columns of status are kinds of their own
+(`…/status`). Shown for payments in chain mode; in ledger mode a submitter may only read `accounts`.
+`tests/integration/test_charts.py` asks the API server for every cell, the empty ones included.
 
 {access.BEGIN}
 {access.END}
@@ -77,7 +78,9 @@ def generated_files() -> dict[Path, str]:
 
 
 def _security() -> str:
-    """Return docs/security.md with its generated section brought up to date; the rest is written by people."""
+    """Return docs/security.md with its generated section brought up to date; the rest is written by
+    people.
+    """
     text = SECURITY.read_text() if SECURITY.exists() else "# Security\n"
     if access.BEGIN not in text:
         text = f"{text.rstrip()}\n\n{_SECTION}"
@@ -89,7 +92,9 @@ def _security() -> str:
 def _lint() -> None:
     for chart in CHARTS:
         for name, path in rendering.values_files(chart).items():
-            rendering.helm("lint", "--strict", "--quiet", f"helm/{chart}", f"--values={path.relative_to(ROOT)}")
+            rendering.helm(
+                "lint", "--strict", "--quiet", f"helm/{chart}", f"--values={path.relative_to(ROOT)}"
+            )
             count = len(rendering.objects(chart, values=[path]))
             print(f"{chart} with {name} values: no complaint, {count} objects")
 

@@ -1,4 +1,4 @@
-"""Who may do what, read from the charts' RBAC: the table of docs/security.md, and what a test asks the API server.
+"""Who may do what, read from the charts' RBAC: the table of docs/security.md, and what a test asks for.
 
 Objects in, rights out; nothing here talks to anybody. People are listed with the role that they are bound to.
 """
@@ -57,7 +57,7 @@ IDENTITIES = (
     _program("hub", "hub", "fallow-system"),
     _program("hub", "settler", "fallow-system"),
     _program("hub", "agent", f"provider-{PROVIDER}"),
-    Identity(plane="hub", name="submitter", user="submitter", namespace="default"),
+    Identity(plane="hub", name="submitter", user="a-submitter", namespace="default"),
     Identity(plane="hub", name="hub admin", user="hub-admin", groups=("fallow:hub-admins",)),
     _program("member", "agent", "fallow-system"),
     _program("member", "probe", "fallow-probe"),
@@ -109,7 +109,13 @@ def page(planes: dict[str, list[Json]]) -> str:
     """Return the section's body: one table per plane, from the objects of each."""
     parts = [BEGIN]
     for plane, objects in planes.items():
-        parts += ["", f"### On {_PLANES[plane]}", "", "| identity | kind | where | verbs |", "|---|---|---|---|"]
+        parts += [
+            "",
+            f"### On {_PLANES[plane]}",
+            "",
+            "| identity | kind | where | verbs |",
+            "|---|---|---|---|",
+        ]
         for identity in IDENTITIES:
             if identity.plane == plane:
                 parts += _rows(identity, rights(identity, objects))
@@ -129,5 +135,5 @@ def _rows(identity: Identity, found: set[Right]) -> Iterator[str]:
         kind = f"{resource}.{group}" if group not in ("", "fallow.dev") else resource
         name = f" `{only}` only" if only else ""
         rows[where, ", ".join(sorted(may, key=_VERBS.index))].append(f"`{kind}`{name}")
-    for (where, may), kinds in rows.items():
-        yield f"| {identity.name} | {', '.join(kinds)} | {where} | {may} |"
+    for (where, allowed), kinds in rows.items():
+        yield f"| {identity.name} | {', '.join(kinds)} | {where} | {allowed} |"

@@ -1,4 +1,4 @@
-"""What is written into the charts: schema, README, the CRDs, and the templates that both share. Needs no helm."""
+"""What is written into the charts: schema, README, CRDs, and the templates that both share. Without helm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def unwanted(files: dict[Path, str]) -> list[Path]:
 def _readme(directory: Path, values: tuple[Value, ...]) -> str:
     chart = yaml.safe_load((directory / "Chart.yaml").read_text())
     rows = [
-        f"| `{'.'.join(value.path)}` | {_code(value.default)} | {_cell(value.text)} |" for value in leaves(values)
+        f"| `{'.'.join(value.path)}` | {_code(value.default)} | {_cell(value.text)} |"
+        for value in leaves(values)
     ]
     groups = {value.path[0]: value.text for value in values if value.members}
     about = [f"- `{name}`: {text}" for name, text in groups.items()]

@@ -1,7 +1,7 @@
 """`config/` for who has no Helm: RBAC, policies and namespaces of the charts as plain files.
 
-Rendered from the charts, so that there is one source; labels and annotations that only Helm needs are dropped. The
-programs' own pods are not in it: whoever applies plain files runs the programs in another way.
+Rendered from the charts, so that there is one source; labels and annotations that only Helm needs are
+dropped. The programs' own pods are not in it: whoever applies plain files runs the programs in another way.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def _files(plane: str, chart: str, text: str, names: dict[str, str]) -> dict[Pat
     return files
 
 
-_TEMPLATE_WORDS = """# What a hub admin creates for one provider (replace PROVIDER by its name): a namespace that only its agent
-# may use, and the right to read its own Provider.
+_TEMPLATE_WORDS = """# What a hub admin creates for one provider (replace PROVIDER by its name): a namespace
+that only its agent # may use, and the right to read its own Provider.
 """
 
 

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 NAMESPACE = "fallow-system"
 
 
-class RenderingFailed(DevkitError):
+class RenderingError(DevkitError):
     """Helm refused the chart or its values; the message is helm's."""
 
 
@@ -27,7 +27,7 @@ def values_files(chart: str) -> dict[str, Path]:
 
 
 def text(chart: str, *, values: Iterable[Path] = (), sets: Iterable[str] = ()) -> str:
-    """Return what `helm template` makes of a chart. Raises RenderingFailed with helm's own sentence."""
+    """Return what `helm template` makes of a chart. Raises RenderingError with helm's own sentence."""
     # Paths relative to the checkout: they stand in helm's messages.
     options = [f"--values={path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}" for path in values]
     options += [f"--set={each}" for each in sets]
@@ -46,9 +46,9 @@ def parse(rendered: str) -> list[Json]:
 
 
 def helm(*arguments: str) -> str:
-    """Run helm from the checkout's root and return what it says. Raises RenderingFailed."""
+    """Run helm from the checkout's root and return what it says. Raises RenderingError."""
     command = [str(ensure("helm")["helm"]), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     if done.returncode:
-        raise RenderingFailed(f"{done.stderr}{done.stdout}".strip())
+        raise RenderingError(f"{done.stderr}{done.stdout}".strip())
     return done.stdout

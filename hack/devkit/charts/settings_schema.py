@@ -1,7 +1,7 @@
-"""The JSON schema of `hub.settings` and its like: the programs' own settings, in the camelCase of a values.yaml.
+"""The JSON schema of `hub.settings` and its like: the programs' own settings, in a values.yaml's camelCase.
 
-A setting that the chart itself gives (addresses of files, names that policies know) is left out, so that setting it
-twice is an error rather than a riddle.
+A setting that the chart itself gives (addresses of files, names that policies know) is left out, so that
+setting it twice is an error rather than a riddle.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _KEPT = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "e
 
 
 def schema_of_settings(program: str) -> Json:
-    """Return the schema of all settings of `program` (hub, settler, agent, probe) that the chart leaves open."""
+    """Return the schema of all settings of `program` (hub, settler, agent, probe) that the chart leaves
+    open.
+    """
     whole = PROGRAMS[program].model_json_schema()
     return _node(whole, whole.get("$defs", {}), (), _EVERYWHERE | _GIVEN_BY_CHART[program])
 
@@ -46,7 +48,9 @@ def camel(name: str) -> str:
 def _node(node: Json, definitions: Json, path: tuple[str, ...], left_out: set[str]) -> Json:
     if "$ref" in node:
         target = definitions[node["$ref"].rsplit("/", 1)[1]]
-        return _node({**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions, path, left_out)
+        return _node(
+            {**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions, path, left_out
+        )
     if "anyOf" in node:
         (some,) = (branch for branch in node["anyOf"] if branch.get("type") != "null")
         return _node({**some, "description": node.get("description", "")}, definitions, path, left_out)

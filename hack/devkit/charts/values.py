@@ -1,8 +1,8 @@
 """A values.yaml and its comments, read as data: every value with its documentation, default and schema.
 
-The comment above a value documents it. A comment line `@schema {…}` gives what the default cannot show: a JSON
-schema, or one of two short words: `kubernetes: WORD` for a type of Kubernetes' own, `settings: PROGRAM` for the
-settings that a program takes.
+The comment above a value documents it. A comment line `@schema {…}` gives what the default cannot show: a
+JSON schema, or one of two short words: `kubernetes: WORD` for a type of Kubernetes' own, `settings:
+PROGRAM` for the settings that a program takes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Value:
 
 
 def read(path: Path) -> tuple[Value, ...]:
-    """Return the values of a values.yaml in its order. Raises DevkitError for one whose schema nothing tells."""
+    """Return the values of a values.yaml in its order. Raises DevkitError for one whose schema nothing
+    tells.
+    """
     text = path.read_text()
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert isinstance(node, yaml.MappingNode)

@@ -82,7 +82,7 @@ capabilities: {drop: [ALL]}
   value: {{ $payments.tokenDecimals | quote }}
 {{- if eq $payments.mode "chain" }}
 - name: FALLOW_PAYMENTS__CHAIN_ID
-  value: {{ toJson ($payments.chainId | required "payments.chainId is required in chain mode") | quote }}
+  value: {{ $payments.chainId | default "" | required "payments.chainId is required in chain mode" | toJson | quote }}
 - name: FALLOW_PAYMENTS__ESCROW
   value: {{ $payments.escrow | required "payments.escrow is required in chain mode" | quote }}
 - name: FALLOW_PAYMENTS__TOKEN
