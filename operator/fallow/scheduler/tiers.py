@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import sub
 
 from fallow.scheduler.cells import FIRST_ACCELERATOR, Cell, Standing
-from fallow.scheduler.fitting import Demand
+from fallow.scheduler.fitting import Demand, Free
 from fallow.scheduler.fragmentation import Worth
 from fallow.scheduler.requirements import Obstacle
 from fallow.scheduler.snapshot import Job, Shape
@@ -81,17 +81,18 @@ class Tier:
             heapq.heappush(self._heap, entry)
 
     def _offer(self, heap: list[Entry], cells: Iterable[Cell]) -> None:
-        request, candidates = self._request, self.candidates
+        request, candidates, loss = self._request, self.candidates, self.loss
         for cell in cells:
-            if not cell.nodes or cell.place.key not in candidates:
+            place = cell.place
+            if not cell.nodes or place.key not in candidates:
                 continue
             free = cell.free
             for at, amount in request:
                 if free[at] < amount:
                     break
             else:
-                lost = self.loss(cell)
-                heapq.heappush(heap, (lost, cell.accelerators, free[0], cell.place.key, cell.serial, cell))
+                lost = loss(cell) if cell.accelerators else 0
+                heapq.heappush(heap, (lost, cell.accelerators, free[0], place.key, cell.serial, cell))
 
     def loss(self, cell: Cell) -> int:
         """Return how much worth of a node one task takes away."""
@@ -100,8 +101,13 @@ class Tier:
         free, worth = cell.free, cell.place.worth or self._worth_of(cell.place)
         if cell.worth is None:
             cell.worth = worth.of(free[0], free[1], free[FIRST_ACCELERATOR:])
-        rest = tuple(map(sub, free[FIRST_ACCELERATOR:], self._accelerators))
+        # One kind of accelerator is the usual case, and this is the hottest line of a cycle.
+        asked = self._accelerators
+        rest = (free[FIRST_ACCELERATOR] - asked[0],) if len(asked) == 1 else self._rest(free)
         return cell.worth - worth.of(free[0] - self._cpu, free[1] - self._memory, rest)
+
+    def _rest(self, free: Free) -> tuple[int, ...]:
+        return tuple(map(sub, free[FIRST_ACCELERATOR:], self._accelerators))
 
 
 @dataclass(slots=True, eq=False)
