@@ -190,6 +190,18 @@ def test_rights__when_the_api_server_is_asked_for_each__then_are_the_tables(
     assert not all(answers.values())
 
 
+def test_config_maps__when_the_hub_writes_one_that_is_no_result__then_a_policy_refuses(rig: Rig) -> None:
+    """Among them a person's word that lets the settler go on after a stranger's transaction."""
+    hub, path = rig.client("hub"), "/api/v1/namespaces/fallow-system/configmaps"
+    dry = {"dryRun": "All"}
+    with pytest.raises(ApiError, match="results-<number> only"):
+        hub.request("POST", path, query=dry, body={"metadata": {"name": "fallow-settler-resume"}})
+    hub.request("POST", path, query=dry, body={"metadata": {"name": "sweep-results-0"}})
+    with pytest.raises(ApiError) as refused:
+        rig.client("settler").request("POST", path, query=dry, body={"metadata": {"name": "any"}})
+    assert refused.value.status == 403
+
+
 def _questions(
     identity: Identity, objects: list[Json], granted: set[Right]
 ) -> Iterator[tuple[str, str, str, str, str]]:

@@ -20,7 +20,7 @@ _SECTION = f"""## Who may do what
 
 Every right that the charts give, and none besides; the admission policies narrow some further: an agent's
 Quote names its own provider, its Lease is called `agent` and lasts at most 300 s, a probe changes one
-annotation of its own node, the hub creates nothing in an old term. Columns of status are kinds of their own
+annotation of its own node, the hub creates nothing in an old term and no ConfigMap but results. Columns of status are kinds of their own
 (`…/status`). Shown for payments in chain mode; in ledger mode a submitter may only read `accounts`.
 `tests/integration/test_charts.py` asks the API server for every cell, the empty ones included.
 
