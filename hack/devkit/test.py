@@ -56,9 +56,14 @@ def _planes_and_chain() -> None:
     contracts_toolchain()
 
 
-def _pytest(directory: str) -> tuple[str, ...]:
-    # Without a random order and with durations: a slow test is seen in the run that made it slow.
-    return (sys.executable, "-m", "pytest", "--durations=5", f"tests/{directory}")
+def _pytest(directory: str, *, workers: int = 0) -> tuple[str, ...]:
+    """Return the command of a directory's tests.
+
+    With workers, files are dealt to so many processes, each with rigs of its own: what talks to control
+    planes mostly waits. Durations are shown, so that a slow test is seen in the run that made it slow.
+    """
+    spread = ("-n", str(workers), "--dist", "loadfile") if workers else ()
+    return (sys.executable, "-m", "pytest", "--durations=5", *spread, f"tests/{directory}")
 
 
 STEPS: tuple[Step, ...] = (
@@ -91,13 +96,13 @@ STEPS: tuple[Step, ...] = (
     Step(
         name="integration",
         what="each part against real API servers and a real chain",
-        command=_pytest("integration"),
+        command=_pytest("integration", workers=2),
         needs=_planes_and_helm_and_chain,
     ),
     Step(
         name="e2e",
         what="jobs, kills and payment on the whole rig",
-        command=_pytest("e2e"),
+        command=_pytest("e2e", workers=2),
         needs=_planes_and_chain,
     ),
     Step(
