@@ -108,7 +108,7 @@ def a_claim(
     amount = cumulative_amount(total_seconds=seconds, price_per_task_hour=price)
     return PaymentClaimSpec(
         placement=PlacementRef(name="placement", uid=placement_uid),
-        job=JobRef(namespace="default", name="job", uid=job_uid),
+        job=JobRef(namespace=terms.account_namespace, name="job", uid=job_uid),
         attempt=attempt,
         sequence=0,
         claim_id=to_hex(claim_id(bytes.fromhex(terms.hub_id[2:]), placement_uid, 0)),

@@ -1,4 +1,4 @@
-"""`fallow`: starts the programs, and tells their version.
+"""`fallow`: starts the programs, offers tools for those who pay, are paid, or check, and tells its version.
 
 Imports of programs are late: `fallow hub` must not need what only the settler installs, and
 `fallow --version` should not take a second.
@@ -6,6 +6,7 @@ Imports of programs are late: `fallow hub` must not need what only the settler i
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Annotated, Never
@@ -76,10 +77,40 @@ def probe(context: typer.Context) -> None:
     run.probe(context.args)
 
 
+@app.command(context_settings=_PASSED_ON, help="Check a claim, an epoch or a receipt: trusts only the chain.")
+def verify(context: typer.Context) -> None:
+    """Check a claim, an epoch or a receipt."""
+    _tool("verify", context)
+
+
+@app.command(context_settings=_PASSED_ON, help="Act on the escrow: deploy, deposit, authorize, withdraw, …")
+def chain(context: typer.Context) -> None:
+    """Act on the escrow."""
+    _tool("chain", context)
+
+
+@app.command(context_settings=_PASSED_ON, help="Bind a payer to a namespace: `fallow account bind`.")
+def account(context: typer.Context) -> None:
+    """Bind a payer to a namespace."""
+    _tool("account", context)
+
+
+@app.command(context_settings=_PASSED_ON, help="Settled claims as CSV, for invoices: `fallow export claims`.")
+def export(context: typer.Context) -> None:
+    """Settled claims as CSV."""
+    _tool("export", context)
+
+
 @app.command()
 def version() -> None:
     """Show the version and exit."""
     _say_version(True)
+
+
+def _tool(name: str, context: typer.Context) -> None:
+    """Run a tool of the command line; imported only now, as it brings more than `--help` needs."""
+    tool: typer.Typer = importlib.import_module(f"fallow.cli.{name}").app
+    tool(args=context.args, prog_name=context.command_path)
 
 
 def main() -> Never:
