@@ -1,8 +1,8 @@
 """`python -m devkit.charts`: what must hold of the charts without a cluster. The `charts` step of hack/test.
 
-Lints both charts with every set of values in their ci/ directory, renders each, compares config/ and the
-table of docs/security.md with the rendering, and runs tests/charts. `--write` writes what is generated from
-the charts.
+Lints both charts with every set of values in their ci/ directory, compares config/, the table of
+docs/security.md and the snapshots with what they render to, and runs tests/charts. `--write` writes what is
+generated from the charts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from devkit.charts import CHARTS, ROOT, access, plain, rendering
+from devkit.charts import CHARTS, ROOT, access, plain, rendering, snapshots
 from devkit.errors import DevkitError
 
 SECURITY = ROOT / "docs/security.md"
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--write", action="store_true", help="write config/ and the table; check nothing")
+    parser.add_argument("--write", action="store_true", help="write what is generated; check nothing")
     options = parser.parse_args(arguments)
     if options.write:
         write()
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write() -> None:
-    """Write config/ and the table of docs/security.md where they differ from the charts' rendering."""
+    """Write config/, the table of docs/security.md and snapshots where they differ from the rendering."""
     for path, text in generated_files().items():
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +66,15 @@ def write() -> None:
 
 
 def stale_files() -> list[Path]:
-    """Return what differs from the charts' rendering, and files of config/ that nothing renders."""
+    """Return what differs from the charts' rendering, and files that nothing renders any more."""
     wanted = generated_files()
     different = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    return sorted({*different, *(path for path in plain.config_present() if path not in wanted)})
+    return sorted({*different, *(path for path in (*plain.present(), *snapshots.present()) if path not in wanted)})
 
 
 def generated_files() -> dict[Path, str]:
     """Return every file that is generated from the charts' rendering. Runs helm."""
-    return {**plain.config_files(), SECURITY: _security()}
+    return {**plain.config_files(), **snapshots.files(), SECURITY: _security()}
 
 
 def _security() -> str:

@@ -58,7 +58,7 @@ def config_files() -> dict[Path, str]:
     }
 
 
-def config_present() -> list[Path]:
+def present() -> list[Path]:
     """Return the files of config/ that there are."""
     return sorted((ROOT / "config").glob("*/*"))
 
