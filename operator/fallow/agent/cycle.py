@@ -14,7 +14,7 @@ wake the next cycle. Any cycle may be the last one of this process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -25,6 +25,7 @@ from fallow.agent.books import Book, Books
 from fallow.agent.evictions import evictions
 from fallow.agent.guests import Guest
 from fallow.agent.nodes import Amounts
+from fallow.agent.observing import Observing, idle_devices
 from fallow.agent.offering import Offering, lost_nodes, offering
 from fallow.agent.outcomes import overdue_at
 from fallow.agent.owner import OwnerReport
@@ -33,13 +34,16 @@ from fallow.agent.pods import House, Owner
 from fallow.agent.quoting import Identity
 from fallow.agent.reclaim import Patience, Plan, plan
 from fallow.agent.record_writes import RecordWrites
+from fallow.agent.ripening import Ripening
 from fallow.agent.running import Decisions, Room, Site, decide
+from fallow.agent.schedule import hours
 from fallow.agent.supply import Supply
 from fallow.agent.views import HubViews, MemberViews
 from fallow.agent.work import Work
 from fallow.kube.client import JSON
 from fallow.kube.conditions import rfc3339
-from fallow.resources.offer import OfferSpec
+from fallow.resources.offer import Observed, OfferSpec
+from fallow.resources.quote import Prices
 from fallow.settings import AgentSettings
 
 log = structlog.get_logger(__name__)
@@ -68,6 +72,17 @@ class Cycle:
     _offering: Offering | None = None
     _offer: OfferSpec | None = None
     _offer_version: str = ""
+    _shut: str = ""
+    """What the schedule says against offering now."""
+    _prices: Prices = field(default_factory=Prices)
+    _problem: str = ""
+    """Why the Offer cannot be read."""
+    _ripening: Ripening = field(default_factory=Ripening)
+    _ripe_at: float = float("inf")
+    """When (by the loop's clock) a device has been idle for long enough."""
+    _observing: Observing | None = None
+    _idle: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Idle accelerators by resource and product, while the Offer only observes."""
     _plan: Plan = field(default_factory=Plan)
     _patience: Patience | None = None
     _stopped: dict[str, str] = field(default_factory=dict)
@@ -83,8 +98,10 @@ class Cycle:
             return ATTENTIVE_SECONDS
         guests = list(self.member.guests())
         reclaim_in = self._make_room_for_owners(guests, now=now)
-        offered = self._current_offering(offer)
-        wait = min(reclaim_in, self.supply.tell(offer, offered, now=now))
+        offer, changes_in = self._in_force(offer, now=now)
+        offered = self._current_offering(offer, guests, now=now)
+        wait = min(reclaim_in, changes_in, self._ripe_at - self.monotonic())
+        wait = min(wait, self.supply.tell(offer, offered, now=now, shut=self._shut))
 
         site = self._site(offered, guests, offer, now=now)
         room = self._room(offered, guests, offer)
@@ -99,7 +116,13 @@ class Cycle:
                 log.exception("placement not decided", placement=work.name)
         self._orphans(by_placement)
         self._forget(known)
-        told = self.owner.tell(offered, guests=sum(1 for g in guests if not g.finished), now=now)
+        told = self.owner.tell(
+            offered,
+            offer,
+            guests=sum(1 for g in guests if not g.finished),
+            now=now,
+            observed=self._observe(offer, now=now),
+        )
         return min(wait, told, self._next_look(offered, guests, now=now))
 
     def _current_offer(self) -> OfferSpec | None:
@@ -114,7 +137,10 @@ class Cycle:
                 self._offer = OfferSpec.model_validate(found.get("spec") or {})
             except ValidationError as error:  # only a schema newer than this agent; then nothing is offered
                 log.error("Offer not understood: closed", error=str(error))
-                self._offer = OfferSpec(paused=True)
+                self._offer = OfferSpec()
+                self._problem = f"The Offer is not understood: {error}"[:1000]
+            else:
+                self._problem = ""
             self._offer_version = version
         return self._offer
 
@@ -145,16 +171,54 @@ class Cycle:
         records = (each["spec"] for each in self.member.guest_sets)
         return found | {spec["placementUid"] for spec in records if spec["placement"].get("gang")}
 
-    def _current_offering(self, offer: OfferSpec) -> Offering:
-        if self._offering is None or self.member.offering_stale:
+    def _in_force(self, offer: OfferSpec, *, now: datetime) -> tuple[OfferSpec, float]:
+        """Return the Offer with the prices of this moment, and the seconds until the schedule's next turn."""
+        said = hours(offer, now=now)
+        said = replace(said, why=self._problem) if self._problem else said
+        if (said.why, said.prices) != (self._shut, self._prices):
+            self._shut, self._prices = said.why, said.prices
+            self.member.offering_stale = True
+        changes_in = (said.until - now).total_seconds() if said.until is not None else float("inf")
+        return offer.model_copy(update={"prices": said.prices}), changes_in
+
+    def _current_offering(self, offer: OfferSpec, guests: list[Guest], *, now: datetime) -> Offering:
+        ripe = self.monotonic() >= self._ripe_at
+        if self._offering is None or self.member.offering_stale or ripe:
             self.member.offering_stale = False
+            owners = [*self.member.owner_pods(), *self._plan.held]
+            unripe, wait = self._ripening.unripe(
+                list(self.member.all_nodes()),
+                owners,
+                guests,
+                idle_for_seconds=offer.idle_for_seconds,
+                monotonic=self.monotonic(),
+                now=now,
+            )
+            self._ripe_at = self.monotonic() + wait
             self._offering = offering(
                 self.member.all_nodes(),
-                [*self.member.owner_pods(), *self._plan.held],
+                owners,
                 offer,
                 token_decimals=self.identity.token_decimals,
+                shut=self._shut,
+                unripe=unripe,
             )
+            if offer.mode == "Observe":
+                self._idle = idle_devices(
+                    self.member.all_nodes(), owners, offer, token_decimals=self.identity.token_decimals
+                )
         return self._offering
+
+    def _observe(self, offer: OfferSpec, *, now: datetime) -> Callable[[], tuple[Observed, ...]] | None:
+        """Count what stands idle since the last cycle, when that is what the owner wants."""
+        if self._observing is None:
+            self._observing = Observing(token_decimals=self.identity.token_decimals)
+        if offer.mode != "Observe":
+            self._observing.pause()
+            return None
+        self._observing.load(self.owner.observed())
+        self._observing.look(self._idle, offer, selling=not self._shut, monotonic=self.monotonic(), now=now)
+        return self._observing.told
 
     def _site(self, offered: Offering, guests: list[Guest], offer: OfferSpec, *, now: datetime) -> Site:
         lost = lost_nodes(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from fallow.agent.devices import Devices, read_devices
 from fallow.receipts.requests import Requests, effective_requests
 from fallow.resources.quantities import MIB, parse_quantity
 
@@ -98,6 +99,8 @@ class Node:
     cordoned: bool = False
     taints: tuple[str, ...] = ()
     """Keys of taints that keep guests away."""
+    devices: Devices | None = None
+    """What its probe says, where there is one."""
     all_taints: tuple[Taint, ...] = ()
     """Every taint that keeps any pod away."""
 
@@ -122,6 +125,8 @@ def read_node(raw: Mapping[str, Any]) -> Node:
     since = ready.get("lastTransitionTime")
     is_ready = ready.get("status") == "True"
     memory = _first(labels, MEMORY_LABELS)
+    devices = read_devices(metadata.get("annotations") or {})
+    probed = devices or Devices()
     taints = tuple(
         Taint(taint["key"], taint.get("value") or "", taint["effect"])
         for taint in spec.get("taints") or ()
@@ -131,10 +136,12 @@ def read_node(raw: Mapping[str, Any]) -> Node:
         name=metadata["name"],
         labels=dict(labels),
         allocatable=allocatable,
-        product=_first(labels, PRODUCT_LABELS),
-        accelerator_memory_mib=int(memory) if memory.isdecimal() else 0,
-        interconnect=labels.get(INTERCONNECT_LABEL, ""),
-        driver=_first(labels, DRIVER_LABELS),
+        # The labels' spelling is the one that Offers and jobs use; a probe knows the rest better.
+        product=_first(labels, PRODUCT_LABELS) or probed.product.replace(" ", "-"),
+        accelerator_memory_mib=probed.memory_mib or (int(memory) if memory.isdecimal() else 0),
+        interconnect=probed.interconnect or labels.get(INTERCONNECT_LABEL, ""),
+        driver=probed.driver or _first(labels, DRIVER_LABELS),
+        devices=devices,
         ready=is_ready,
         not_ready_since=datetime.fromisoformat(since) if since and not is_ready else None,
         cordoned=bool(spec.get("unschedulable")),

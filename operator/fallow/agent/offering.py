@@ -1,6 +1,7 @@
 """What of each node is on offer now, and why the rest is not.
 
-    offerable = allocatable − owner requests − keep-free − withheld      (guests are not subtracted)
+    offerable = allocatable − owner requests − not idle for long enough − keep-free − withheld
+                                                                         (guests are not subtracted)
 
 Keep-free counts over the whole member: devices that are idle on nodes outside the Offer's selector count
 first, then nodes are thinned from the last name backwards, so that the same choice comes out as long as
@@ -38,6 +39,8 @@ class NodeOffer:
     kept: Mapping[str, int] = field(default_factory=dict)
     """Devices kept free here by resource, so far included in nothing else."""
     withheld: tuple[Withheld, ...] = ()
+    idle_of_owner: int = 0
+    """Devices that owner pods hold and that nothing runs on; at least so many, and only a probe knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +74,13 @@ class Offering:
                 counts[held.reason] = counts.get(held.reason, 0) + number
                 missing -= number
             if missing > 0:
-                why = offer.closed or "in use by the owner's pods"
-                counts[why] = counts.get(why, 0) + missing
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+                idle = 0 if offer.closed else min(missing, offer.idle_of_owner)
+                for why, number in (
+                    (offer.closed or "in use by the owner's pods", missing - idle),
+                    ("allocated to the owner's pods, and idle", idle),
+                ):
+                    counts[why] = counts.get(why, 0) + number
+        ordered = sorted(((why, n) for why, n in counts.items() if n), key=lambda item: (-item[1], item[0]))
         return tuple(NotOffered(count=count, reason=reason) for reason, count in ordered[:64])
 
 
@@ -82,10 +89,17 @@ def unproven_checks(offer: OfferSpec) -> tuple[str, ...]:
     return tuple(check for check in CAGE_CHECKS if check not in offer.accept_unproven)
 
 
-def member_closed(offer: OfferSpec, *, token_decimals: int) -> str:
-    """Return why nothing of the member is on offer, in one sentence; "" when something may be."""
+def member_closed(offer: OfferSpec, *, token_decimals: int, shut: str = "") -> str:
+    """Return why nothing of the member is on offer, in one sentence; "" when something may be.
+
+    `shut`: what the schedule says against it.
+    """
     if offer.paused:
         return "The Offer is paused."
+    if offer.mode == "Observe":
+        return "The Offer only observes; spec.mode Offer would offer."
+    if shut:
+        return shut
     if unproven := unproven_checks(offer):
         return (
             f"The cage is not proven ({', '.join(unproven)}); prove it, or waive these checks by name in "
@@ -99,15 +113,26 @@ def member_closed(offer: OfferSpec, *, token_decimals: int) -> str:
 
 
 def offering(
-    nodes: Iterable[Node], owners: Iterable[OwnerPod], offer: OfferSpec, *, token_decimals: int
+    nodes: Iterable[Node],
+    owners: Iterable[OwnerPod],
+    offer: OfferSpec,
+    *,
+    token_decimals: int,
+    shut: str = "",
+    unripe: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Offering:
-    """Return what the member offers under this policy."""
-    closed = member_closed(offer, token_decimals=token_decimals)
+    """Return what the member offers under this policy.
+
+    `shut`: what the schedule says against offering anything now. `unripe`: devices by node and resource that
+    have not been without an owner's pod for long enough.
+    """
+    closed = member_closed(offer, token_decimals=token_decimals, shut=shut)
     ordered = nodes_by_name(nodes)
     free = {node.name: node.allocatable for node in ordered}
     for pod in owners:
         if pod.node in free:
             free[pod.node] = free[pod.node].minus(pod.requests)
+    resting = unripe or {}
     selected = {node.name: _selects(offer.node_selector, node) for node in ordered}
     kept = _kept_free(ordered, free, selected, offer.keep_free)
     result = {}
@@ -116,7 +141,12 @@ def offering(
         if closed and selected[node.name]:
             # A mistyped price sells nothing new, but it must not cost anyone the work under way.
             why, vacate = closed, closed != _bad_price(offer, token_decimals=token_decimals)
-        withheld, amounts = _sold(node, free[node.name], kept.get(node.name, {}), offer)
+        withheld, amounts = _sold(
+            node, free[node.name], kept.get(node.name, {}), offer, resting=resting.get(node.name, {})
+        )
+        devices = node.devices
+        bad = devices.bad if devices is not None and devices.closed == why else ()
+        idle_here = sum(max(0, n) for n in free[node.name].accelerators.values())
         result[node.name] = NodeOffer(
             node=node,
             offerable=_none(node) if why else amounts,
@@ -124,7 +154,8 @@ def offering(
             closed=why,
             vacate=vacate,
             kept=kept.get(node.name, {}),
-            withheld=() if why else withheld,
+            withheld=bad if why else withheld,
+            idle_of_owner=max(0, devices.idle - idle_here) if devices is not None else 0,
         )
     return Offering(nodes=result, closed=closed, paused=offer.paused)
 
@@ -196,6 +227,8 @@ def _node_closed(node: Node, *, selected: bool) -> tuple[str, bool]:
         return f"tainted {node.taints[0]}", False
     if not node.ready:
         return "not ready", False
+    if node.devices is not None and node.devices.closed:
+        return node.devices.closed, False
     return "", False
 
 
@@ -210,7 +243,9 @@ def _kept_free(
     usable = [node for node in nodes if node.ready and not node.cordoned]
     for wish in wishes:
         matching = [node for node in usable if fnmatchcase(node.product, wish.product)]
-        missing = wish.count
+        # Of what the nodes have, free or not: 20 % of a cluster is a number that does not move with its use.
+        there = sum(node.allocatable.accelerators.get(wish.resource, 0) for node in matching)
+        missing = max(wish.count, -(-there * wish.percent // 100))
         for node in matching:
             held = kept.get(node.name, {}).get(wish.resource, 0)
             outside = 0 if selected[node.name] else max(0, free[node.name].accelerators.get(wish.resource, 0))
@@ -227,9 +262,12 @@ def _kept_free(
 
 
 def _sold(
-    node: Node, free: Amounts, kept: Mapping[str, int], offer: OfferSpec
+    node: Node, free: Amounts, kept: Mapping[str, int], offer: OfferSpec, *, resting: Mapping[str, int]
 ) -> tuple[tuple[Withheld, ...], Amounts]:
-    """Return what is left after keep-free and without accelerators that have no price."""
+    """Return what is left after keep-free and without accelerators that have no price or rest yet.
+
+    A device that rests is free for the owner as a kept one is: the larger of both numbers is left out.
+    """
     withheld = []
     counts = {}
     for resource, count in free.accelerators.items():
@@ -243,7 +281,11 @@ def _sold(
             continue
         if keep := kept.get(resource, 0):
             withheld.append(Withheld(device=f"{keep} {resource}", reason="kept free for the owner"))
-        counts[resource] = count - keep
+        rest = min(idle, max(0, resting.get(resource, 0)) - keep)
+        if rest > 0:
+            reason = f"in use by the owner less than {offer.idle_for_seconds} s ago"
+            withheld.append(Withheld(device=f"{rest} {resource}", reason=reason))
+        counts[resource] = count - keep - max(0, rest)
     return tuple(withheld), Amounts(
         cpu_millicores=free.cpu_millicores,
         memory_mib=free.memory_mib,

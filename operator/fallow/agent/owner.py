@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
+from pydantic import ValidationError
 
 from fallow.agent.offering import Offering, unproven_checks
 from fallow.agent.outcomes import Ending
@@ -22,12 +23,14 @@ from fallow.kube.compare_and_set import merge_patch, write_status
 from fallow.kube.conditions import condition, merged, rfc3339
 from fallow.kube.kinds import OFFER
 from fallow.kube.writers import Writers
-from fallow.resources.offer import OFFER_NAME, OfferSpec, OfferStatus
+from fallow.resources.offer import OFFER_NAME, Observed, OfferSpec, OfferStatus
 from fallow.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
 STATUS_EVERY_SECONDS = 2.0
+OBSERVED_EVERY_SECONDS = 10.0
+"""What was observed grows all the time; this is often enough to lose little at a restart."""
 CONTACT_EVERY_SECONDS = 60.0
 """The time of the last contact alone is not worth more than one write a minute."""
 
@@ -58,6 +61,9 @@ class OwnerReport:
         self._wake = wake
         self._next_at = 0.0
         self._offered: Offering | None = None
+        self._offer = OfferSpec()
+        self._observed: tuple[Observed, ...] | None = None
+        self._observed_next_at = 0.0
         self._guests = 0
         registry = telemetry.registry
         self._guest_gauge = Gauge(
@@ -92,21 +98,45 @@ class OwnerReport:
         """Count one attempt that ended."""
         self._ended.labels(ending.ended.outcome.word).inc()
 
-    def tell(self, offered: Offering, *, guests: int, now: datetime) -> float:
-        """Write the status when it says something new; returns the seconds until it may be due anyhow."""
-        self._offered, self._guests = offered, guests
+    def observed(self) -> tuple[Observed, ...]:
+        """Return what the status says was observed so far; nothing where it cannot be read."""
+        status = (self._views.offers.get(OFFER_NAME) or {}).get("status") or {}
+        try:
+            return tuple(Observed.model_validate(each) for each in status.get("observed") or ())
+        except ValidationError as error:
+            log.warning("what was observed cannot be read: observing starts anew", error=str(error))
+            return ()
+
+    def tell(
+        self,
+        offered: Offering,
+        offer: OfferSpec,
+        *,
+        guests: int,
+        now: datetime,
+        observed: Callable[[], tuple[Observed, ...]] | None = None,
+    ) -> float:
+        """Write the status when it says something new; returns the seconds until it may be due anyhow.
+
+        `observed` gives the totals of what stood idle, while the Offer only observes.
+        """
+        self._offered, self._offer, self._guests = offered, offer, guests
+        if observed is not None and self._monotonic() >= self._observed_next_at:
+            self._observed_next_at = self._monotonic() + OBSERVED_EVERY_SECONDS
+            self._observed = observed()
+        longest = CONTACT_EVERY_SECONDS if observed is None else OBSERVED_EVERY_SECONDS
         self._guest_gauge.set(guests)
         self._offered_gauge.set(offered.accelerators)
         found = self._views.offers.get(OFFER_NAME)
         if found is None or self._writers.pending(("offer", "status")):
-            return CONTACT_EVERY_SECONDS
+            return longest
         before = found.get("status") or {}
         patch = merge_patch(before, self._status(found, now=now))
         if not (patch.keys() - {"lastContact"}) and not self._contact_is_old(before, now=now):
-            return CONTACT_EVERY_SECONDS
+            return longest
         wait = self._next_at - self._monotonic()
         if not patch or wait > 0:
-            return wait if patch else CONTACT_EVERY_SECONDS
+            return wait if patch else longest
         self._next_at = self._monotonic() + STATUS_EVERY_SECONDS
 
         async def put() -> None:
@@ -116,12 +146,12 @@ class OwnerReport:
                 self._views.offers.apply(answer)
 
         self._writers.submit(("offer", "status"), put, priority=8, on_done=self._told)
-        return CONTACT_EVERY_SECONDS
+        return longest
 
     def _status(self, found: dict[str, Any], *, now: datetime) -> dict[str, Any]:
         offered = self._offered
         assert offered is not None
-        spec = OfferSpec.model_validate(found.get("spec") or {})
+        spec = self._offer
         before = found.get("status") or {}
         unproven = unproven_checks(spec)
         problem = self._hub_problem()
@@ -161,6 +191,7 @@ class OwnerReport:
             nodes=offered.open_nodes,
             accelerators=offered.accelerators,
             not_offered=offered.not_offered(),
+            observed=self._observed if self._observed is not None else self.observed(),
             guests=self._guests,
             earned=self._earned(),
             last_contact=rfc3339(contact) if contact is not None else before.get("lastContact"),

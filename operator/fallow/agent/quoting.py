@@ -46,12 +46,14 @@ def next_quote(
     *,
     now: datetime,
     valid_seconds: float,
+    shut: str = "",
     last_sequence: int = 0,
     signature_checked: bool = False,
 ) -> QuoteSpec | None:
     """Return the Quote to write, signed; None while the current one still says the right thing.
 
-    `last_sequence` is the highest that this process wrote: it matters only when somebody deleted the Quote.
+    `shut` is what the schedule says against offering. `last_sequence` is the highest that this process wrote:
+    it matters only when somebody deleted the Quote.
     `signature_checked` spares the check of a signature that was found good before (it takes 10 ms).
     """
     sequence = max(current.sequence if current else 0, last_sequence) + 1
@@ -59,7 +61,7 @@ def next_quote(
     wanted = QuoteSpec(
         provider=identity.provider,
         prices=offer.prices,
-        closed=bool(member_closed(offer, token_decimals=identity.token_decimals)),
+        closed=bool(member_closed(offer, token_decimals=identity.token_decimals, shut=shut)),
         limits=QuoteLimits(
             max_run_seconds=offer.max_run_seconds,
             max_guests=offer.max_guests,

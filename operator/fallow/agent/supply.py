@@ -61,10 +61,11 @@ class Supply:
         self._told_nodes = False
         self._offered: Offering | None = None
         self._offer: OfferSpec | None = None
+        self._shut = ""
 
-    def tell(self, offer: OfferSpec, offered: Offering, *, now: datetime) -> float:
+    def tell(self, offer: OfferSpec, offered: Offering, *, now: datetime, shut: str = "") -> float:
         """Write what differs; returns the seconds until something is due without any change."""
-        self._offer, unchanged = offer, offered is self._offered
+        self._offer, self._shut, unchanged = offer, shut, offered is self._offered
         self._offered = offered
         if not (self._views.quotes.synced.is_set() and self._views.provider_nodes.synced.is_set()):
             return 60.0
@@ -96,6 +97,7 @@ class Supply:
             self._identity,
             now=now,
             valid_seconds=self._valid_seconds,
+            shut=self._shut,
             last_sequence=self._last_sequence,
             signature_checked=found is not None
             and found["metadata"]["resourceVersion"] == self._checked_version,

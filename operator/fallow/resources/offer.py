@@ -7,8 +7,9 @@ none exists, and never writes a spec again.
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fallow.resources.base import (
     AGE,
@@ -30,12 +31,61 @@ CageCheck = Literal["ApiServer", "Kubelet", "Metadata", "Neighbour", "Pids"]
 CAGE_CHECKS: tuple[CageCheck, ...] = ("ApiServer", "Kubelet", "Metadata", "Neighbour", "Pids")
 
 
+Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+DAYS: tuple[Day, ...] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+ClockTime = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", max_length=5)]
+Date = Annotated[str, Field(pattern="^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$", max_length=10)]
+
+
+class Window(Model):
+    """A time of the week in which capacity is offered."""
+
+    days: Annotated[tuple[Day, ...], Field(max_length=7)] = ()
+    """Days on which it starts; empty means every day."""
+    start: ClockTime = "00:00"
+    end: ClockTime = "24:00"
+    """At or before `start` it is a time of the next day."""
+    prices: Prices | None = None
+    """Prices while it lasts, instead of the Offer's."""
+
+
+class DayException(Model):
+    """A day, or several, on which the windows do not count."""
+
+    day: Date
+    last_day: Date | None = None
+    """The last of several days, included."""
+    offered: bool = False
+    """Whether capacity is offered all day, or not at all."""
+
+
+class Schedule(Model):
+    """When capacity is offered. Without windows: always, but for exceptions."""
+
+    time_zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
+    """IANA name ("Europe/Stockholm"). Windows and days are of its clocks."""
+    windows: Annotated[tuple[Window, ...], Field(max_length=32)] = ()
+    """The first that counts gives the prices."""
+    exceptions: Annotated[tuple[DayException, ...], Field(max_length=128)] = ()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{name} is no time zone that this machine knows") from error
+        return name
+
+
 class KeepFree(Model):
     """Accelerators of one product that stay free for the owner, over the whole cluster."""
 
     resource: Annotated[str, Field(min_length=1, max_length=128)] = "nvidia.com/gpu"
     product: Annotated[str, Field(min_length=1, max_length=128)] = "*"
-    count: Annotated[int, Field(ge=0, le=1_000_000)]
+    count: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Of those on nodes that are ready and not cordoned, rounded up. The larger of both counts."""
 
 
 class OfferSpec(Model):
@@ -43,6 +93,12 @@ class OfferSpec(Model):
 
     paused: bool = False
     """Offer nothing and drain every guest."""
+    mode: Literal["Offer", "Observe"] = "Offer"
+    """Observe: offer nothing, and measure what stands idle and what it would have earned."""
+    schedule: Schedule = Schedule()
+    """When capacity is offered."""
+    idle_for_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+    """How long an accelerator must have been without an owner's pod before it is offered."""
     node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
     """Only nodes with these labels; empty means every node."""
     keep_free: Annotated[tuple[KeepFree, ...], Field(max_length=64)] = ()
@@ -72,6 +128,22 @@ class NotOffered(Model):
     reason: Text
 
 
+class Observed(Model):
+    """What stood idle of one product since observing began."""
+
+    resource: Annotated[str, Field(max_length=128)]
+    product: Annotated[str, Field(max_length=128)] = ""
+    observed_seconds: Annotated[int, Field(ge=0)] = 0
+    idle_device_seconds: Annotated[int, Field(ge=0)] = 0
+    would_have_earned: DecimalAmount = "0"
+    """At the prices listed at each moment; within windows only."""
+    idle_seconds_by_hour: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(max_length=168, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """Idle device-seconds by hour of the week, in the schedule's time zone; the first is Monday 00-01."""
+
+
 class OfferStatus(Model):
     """What the policy comes to right now."""
 
@@ -83,6 +155,8 @@ class OfferStatus(Model):
     accelerators: Annotated[int, Field(ge=0)] = 0
     """Accelerators on offer, guests not subtracted."""
     not_offered: Annotated[tuple[NotOffered, ...], Field(max_length=64)] = ()
+    observed: Annotated[tuple[Observed, ...], Field(max_length=16)] = ()
+    """What stood idle while `mode` was Observe."""
     guests: Annotated[int, Field(ge=0)] = 0
     earned: DecimalAmount = "0"
     """Settled and claimed, in the token's units, as the hub last said."""
