@@ -32,7 +32,7 @@ from integration.test_hub_flow import Jobs, fund
 DEATHS = tuple(
     (write, number, after)
     for write, most in (
-        ("patch computejobs", 3),
+        ("patch computejobs", 2),
         ("create placements", 2),
         ("create paymentclaims", 2),
         ("delete placements", 2),

@@ -356,7 +356,8 @@ def test_account__appears_later__job_is_accepted_then(
     assert jobs.condition(name, "Accepted") == "False"
     fund(rig, hub_namespace)
     wait_until("a placement", agent.placements)
-    assert jobs.condition(name, "Accepted") == "True"
+    # Written beside it, in the same cycle.
+    wait_until("the condition", lambda: jobs.condition(name, "Accepted") == "True")
 
 
 def test_hub_frozen__longer_than_its_lease__another_leads_and_the_first_follows_when_it_wakes(

@@ -85,6 +85,7 @@ class Hub:
         )
         self._metrics = metrics
         self._cycled_at: float | None = None
+        self._shown_at = float("-inf")
 
     def unwell(self) -> str | None:
         """Return what is wrong with this process, for /healthz."""
@@ -207,8 +208,10 @@ class Hub:
                 await asyncio.sleep(TICK_SECONDS)
             self._cycled_at = time.monotonic()
             self._telemetry.cycle_seconds.observe(self._cycled_at - started)
-            self._metrics.show(desk)
-            await _first_of(stop, view.dirty, seconds=TICK_SECONDS)
+            if self._cycled_at - self._shown_at >= TICK_SECONDS:
+                self._shown_at = self._cycled_at
+                self._metrics.show(desk)
+            await _first_of(stop, view.dirty, seconds=cycle.due_in(self._cycled_at, at_most=TICK_SECONDS))
             if view.dirty.is_set() and debounce:
                 await asyncio.sleep(debounce)
 

@@ -61,6 +61,10 @@ class Carrier:
         del self._cooling[key]
         return False
 
+    def writing(self, key: Hashable) -> bool:
+        """Return whether a write for the object `key` is under way."""
+        return self._writers.pending(key)
+
     def job_status(self, job: JSON, status: JSON, *, urgent: bool) -> None:
         """Write a ComputeJob's whole status."""
 
@@ -170,6 +174,19 @@ class Carrier:
                 )
 
         self._submit(job_key(meta["uid"]), send, self._view.jobs, job, LATE)
+
+    def delete_claim(self, claim: JSON) -> None:
+        """Delete a claim that settled long ago."""
+        meta = claim["metadata"]
+
+        async def send() -> None:
+            with suppress(NotFound):
+                await self._api.delete(
+                    kinds.PAYMENT_CLAIM, meta["name"], namespace=meta["namespace"], uid=meta["uid"]
+                )
+            self._view.claims.forget(claim)
+
+        self._submit(claim_key(claim["spec"]["placement"]["uid"]), send, self._view.claims, claim, LATE)
 
     def look_for_job(self, placed: Placed, told: Callable[[bool], None]) -> None:
         """Ask the API server whether a placement's job is really gone; `told` hears the answer."""

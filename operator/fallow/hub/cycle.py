@@ -1,7 +1,7 @@
 """The hub's cycle: from what changed to what to write, in numbered steps.
 
 `run` reads the view, decides and submits; it never waits. What something happened to is looked at; the rest
-is left alone, except every `resync_seconds`.
+is left alone, but for its turn once every `resync_seconds`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import structlog
 from fallow.hub.demand import Demand
 from fallow.hub.desk import Desk
 from fallow.hub.dispatch import Dispatch
+from fallow.hub.retention import Retention, Turns
 from fallow.hub.steps import Steps
 from fallow.hub.supply import Supply
 
@@ -20,6 +21,11 @@ log = structlog.get_logger(__name__)
 
 LEAST_UNREACHABLE_SECONDS = 5
 """Smallest `unreachableSeconds`: below it silence means nothing to anybody."""
+LISTEN_SECONDS = 0.2
+"""Silence is counted in steps of at least this long: it costs a look at every provider."""
+LOOK_AGAIN_SECONDS = 1.0
+"""What waits is scheduled again this often where nothing announces a change: a back-off that ended, the time
+of day."""
 SILENCE_STEP_SECONDS = 1.0
 """Silence moves no object, so whoever waits for its end is looked at this often."""
 
@@ -32,15 +38,25 @@ class Cycle:
         self._supply = Supply(desk)
         self._demand = Demand(desk, Steps(desk))
         self._dispatch = Dispatch(desk)
-        self._resynced_at = float("-inf")
+        seconds = desk.settings.cycle.resync_seconds
+        self._jobs_in_turn = Turns(lambda: {*desk.view.jobs_by_uid, *desk.view.placed}, seconds=seconds)
+        self._providers_in_turn = Turns(
+            lambda: [one["metadata"]["name"] for one in desk.view.providers], seconds=seconds
+        )
+        self._retention = Retention(desk, round_seconds=seconds)
         self._silence_followed_at = float("-inf")
+        self._listened_at = float("-inf")
+        self._silent: frozenset[str] = frozenset()
+        self._dispatched_at = float("-inf")
 
     def run(self) -> None:
         """Decide on everything that was touched since the last time, and on all that waits."""
         now = self._desk.clock.monotonic()
         view = self._desk.view
-        # 1. Time: who is silent, whose status was put off, and every so often everything.
-        self._listen(now)
+        # 1. Time: who is silent, whose status was put off until now, and whose turn it is.
+        if now - self._listened_at >= LISTEN_SECONDS:
+            self._listened_at = now
+            self._listen(now)
         self._recall(now)
         # 2. Providers that something happened to: where they stand, and so who may be given work.
         providers = _taken(view.touched_providers)
@@ -49,7 +65,10 @@ class Cycle:
         jobs = _taken(view.touched_jobs)
         _each(jobs, self._demand.follow)
         # 4. Schedule whatever waits on whatever is free; add up again what that changed.
-        if self._desk.memory.waiting:
+        waiting = self._desk.memory.waiting
+        news = providers or not jobs.isdisjoint(waiting) or now - self._dispatched_at >= LOOK_AGAIN_SECONDS
+        if waiting and news:
+            self._dispatched_at = now
             placed = self._dispatch.run()
             _each(placed, self._demand.follow)
             jobs |= placed
@@ -57,13 +76,20 @@ class Cycle:
         _each(jobs, lambda uid: self._demand.report(uid, now))
         _each(providers, lambda name: self._supply.report(name, now))
 
+    def due_in(self, now: float, *, at_most: float) -> float:
+        """Return the seconds until something that was put off is due."""
+        memory = self._desk.memory
+        due = min((*memory.later_jobs.values(), *memory.later_providers.values()), default=now + at_most)
+        return min(at_most, max(0.0, due - now))
+
     def _listen(self, now: float) -> None:
         view, staleness = self._desk.view, self._desk.staleness
-        suspicious, silent = staleness.suspects_itself(), set(staleness.silent_providers())
+        suspicious = staleness.suspects_itself()
         staleness.advance(now, watching=self._desk.watching())
-        for name in silent ^ set(staleness.silent_providers()):
-            log.info("provider is heard again" if name in silent else "provider is silent", provider=name)
-            view.touch_provider(name)
+        # NB: compared with the last look: a heartbeat ends a silence when it arrives, between two looks.
+        before, self._silent = self._silent, frozenset(staleness.silent_providers())
+        for name in sorted(before ^ self._silent):
+            self._turned(name, now, heard=name in before)
         if staleness.suspects_itself() and not suspicious:
             log.warning("many providers fell silent at once: the hub suspects itself and moves no work")
         if suspicious != staleness.suspects_itself():
@@ -76,13 +102,24 @@ class Cycle:
             if silence >= LEAST_UNREACHABLE_SECONDS and view.holdings.guests[name]:
                 view.touch_provider(name)
 
+    def _turned(self, provider: str, now: float, *, heard: bool) -> None:
+        """Take in that a provider fell silent or is heard again; one that flaps is believed later."""
+        log.info("provider is heard again" if heard else "provider is silent", provider=provider)
+        flapping = self._desk.flapping
+        if heard:
+            if flapping.heard_again(provider, now) is not None:
+                log.warning("provider flaps", provider=provider, times=flapping.times(provider, now))
+        elif not self._desk.staleness.suspects_itself():
+            flapping.fell_silent(provider, now)
+        self._desk.view.touch_provider(provider)
+
     def _recall(self, now: float) -> None:
         view, memory = self._desk.view, self._desk.memory
-        if now - self._resynced_at >= self._desk.settings.cycle.resync_seconds:
-            self._resynced_at = now
-            view.touch_all()
-        view.touched_jobs |= _taken(memory.later_jobs)
-        view.touched_providers |= _taken(memory.later_providers)
+        view.touched_jobs.update(self._jobs_in_turn.due(now))
+        view.touched_providers.update(self._providers_in_turn.due(now))
+        self._retention.look(now)
+        view.touched_jobs |= _due(memory.later_jobs, now)
+        view.touched_providers |= _due(memory.later_providers, now)
 
 
 def _taken(names: set[str]) -> set[str]:
@@ -90,6 +127,14 @@ def _taken(names: set[str]) -> set[str]:
     taken = set(names)
     names.clear()
     return taken
+
+
+def _due(later: dict[str, float], now: float) -> set[str]:
+    """Take out and return the names whose time has come."""
+    due = {name for name, at in later.items() if at <= now}
+    for name in due:
+        del later[name]
+    return due
 
 
 def _each(names: set[str], act: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from fallow.hub import folding, job_status
 from fallow.hub.acceptance import problem_of_account
-from fallow.hub.carrying import job_key
+from fallow.hub.carrying import claim_key, job_key
 from fallow.hub.desk import Desk, has_condition
 from fallow.hub.fates import Step
 from fallow.hub.folding import read_folded
@@ -19,9 +19,11 @@ from fallow.kube.compare_and_set import merge_patch
 
 STATUS_SECONDS = 1.0
 """A job's status follows what changes at most this often, unless something waits for the write."""
+CLAIM_SECONDS = 1.0
+"""How long a status waits for claims under way: end, claim and absorption are then one write."""
 SENTENCE_SECONDS = 10.0
 """And this often where only the wording of why it waits has changed."""
-_URGENT = frozenset({"folded", "placementsReserved", "completionTime"})
+_URGENT = frozenset({"placementsReserved", "completionTime"})
 """Parts of a status that something waits for."""
 
 
@@ -77,10 +79,13 @@ class Demand:
         if desk.carrier.busy(job_key(uid)):
             return  # looked at again when that write is answered
         before = job.get("status") or {}
-        folded = self._absorbed(uid, record)
         reserved = before.get("placementsReserved") or 0
-        if uid in desk.memory.waiting and record.next_number >= reserved:
+        used_up = record.next_number >= reserved
+        if used_up and (uid in desk.memory.waiting or record.next_number > reserved):
             reserved = record.next_number + NUMBERS_PER_RESERVATION
+        elif self._claims_are_under_way(uid, record, now):
+            return
+        folded = self._absorbed(uid, record)
         status = job_status.status_of(
             job, record, self._outside(uid, record, folded), folded=folded, reserved_numbers=reserved
         )
@@ -89,23 +94,49 @@ class Demand:
             return
         urgent = not before or bool(_URGENT & patch.keys())
         often = STATUS_SECONDS if _says_more(before, status) else SENTENCE_SECONDS
-        if not urgent and now - record.status_written_at < often:
-            desk.memory.later_jobs.add(uid)
+        due = record.status_written_at + often
+        if not urgent and now < due:
+            desk.memory.later_jobs[uid] = due
             return
         record.status_written_at = now
+        desk.memory.later_jobs.pop(uid, None)
         desk.carrier.job_status(job, status, urgent=urgent)
+
+    def _claims_are_under_way(self, uid: str, record: JobRecord, now: float) -> bool:
+        """Return whether to wait a moment with the status, as it would soon have to be written again."""
+        desk = self._desk
+        if not any(desk.carrier.writing(claim_key(placed.uid)) for placed in desk.view.live(uid)):
+            record.claims_awaited_since = None
+            return False
+        if record.claims_awaited_since is None:
+            record.claims_awaited_since = now
+        due = record.claims_awaited_since + CLAIM_SECONDS
+        if now >= due:
+            return False
+        desk.memory.later_jobs[uid] = due
+        return True
 
     def _record(self, uid: str, job: JSON) -> JobRecord:
         records = self._desk.memory.records
         record = records.get(uid)
         if record is None:
-            # NB: whatever was reserved may have been used by the process before us.
-            reserved = (job.get("status") or {}).get("placementsReserved") or 0
-            record = JobRecord(read_wish(job, decimals=self._desk.decimals), next_number=reserved)
+            number = self._first_number(uid, job)
+            record = JobRecord(read_wish(job, decimals=self._desk.decimals), next_number=number)
             records[uid] = record
         elif record.wish.generation != (job["metadata"].get("generation") or 0):
             record.wish = read_wish(job, decimals=self._desk.decimals)
         return record
+
+    def _first_number(self, uid: str, job: JSON) -> int:
+        """Return the first placement number that was never used."""
+        view, status = self._desk.view, job.get("status") or {}
+        # NB: whatever was reserved may have been used by the process before us.
+        used = [(status.get("placementsReserved") or 0) - 1]
+        # What was used without a reservation is live, or claimed, or absorbed.
+        used += [placed.number for placed in view.live(uid)]
+        used += [claim["spec"]["attempt"] for claim in view.claims_of_job.get(uid, {}).values()]
+        used += [last for _, last in read_folded(status, decimals=self._desk.decimals).placements.pairs]
+        return max(used) + 1
 
     def _wind_up(self, uid: str, *, deleted: bool) -> None:
         """Stop, claim and delete what is left of a job that is gone; ask before believing it."""
@@ -126,11 +157,12 @@ class Demand:
             self._steps.take(placed, None, None)
 
     def _expire(self, job: JSON, record: JobRecord) -> None:
-        """Delete a job whose `ttlSecondsAfterFinished` has passed since it finished and settled."""
+        """Delete a job when it finished and settled, and `ttlSecondsAfterFinished` have passed."""
         assert record.wish.spec is not None
-        ttl = record.wish.spec.ttl_seconds_after_finished
+        asked = record.wish.spec.ttl_seconds_after_finished
+        ttl = self._desk.settings.jobs.ttl_seconds if asked is None else asked
         finished = (job.get("status") or {}).get("completionTime")
-        if ttl is None or finished is None or not has_condition(job, "Settled"):
+        if finished is None or not has_condition(job, "Settled"):
             return
         since = self._desk.clock.unix() - datetime.fromisoformat(finished).timestamp()
         if since >= ttl and not self._desk.carrier.busy(job_key(job["metadata"]["uid"])):

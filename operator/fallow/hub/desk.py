@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fallow.hub.carrying import Carrier
+from fallow.hub.flapping import Flapping
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed
 from fallow.hub.providers import Standing, Terms
@@ -53,9 +54,9 @@ class Memory:
     """By placement UID: the version whose receipt was checked, and what is wrong with it."""
     results_written: set[str] = field(default_factory=set)
     """Placements (by UID) whose inline results are in their job's namespace."""
-    later_jobs: set[str] = field(default_factory=set)
-    """Jobs whose status was put off to the next cycle."""
-    later_providers: set[str] = field(default_factory=set)
+    later_jobs: dict[str, float] = field(default_factory=dict)
+    """Jobs whose status was put off, and until when (monotonic)."""
+    later_providers: dict[str, float] = field(default_factory=dict)
 
     def forget_placement(self, uid: str) -> None:
         """Drop what is remembered of a placement that is being deleted."""
@@ -90,6 +91,7 @@ class Desk:
         self.watching = watching
         """Whether the watch on heartbeats lives: only then is silence silence."""
         self.memory = Memory()
+        self.flapping = Flapping()
         self.decimals = settings.payments.token_decimals
         self.domain = Domain(
             chain_id=settings.payments.chain_id,

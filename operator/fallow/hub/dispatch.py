@@ -6,7 +6,8 @@ import structlog
 
 from fallow.hub import manifests, snapshots
 from fallow.hub.carrying import job_key
-from fallow.hub.desk import Desk, has_condition
+from fallow.hub.desk import Desk
+from fallow.hub.jobs import UNRESERVED_NUMBERS
 from fallow.hub.view import ASSUMED
 from fallow.receipts.statements import timestamp
 from fallow.scheduler.cycle import Scheduler
@@ -23,6 +24,7 @@ class Dispatch:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._scheduler = Scheduler()
+        self._supplies = snapshots.Supplies()
 
     def run(self) -> set[str]:
         """Place what fits now; returns the jobs of which something is new to say."""
@@ -42,6 +44,7 @@ class Dispatch:
             decimals=desk.decimals,
             now=desk.clock.unix(),
             shared=desk.settings.sharing,
+            supplies=self._supplies,
         )
         decisions = self._scheduler.schedule(snapshot)
         told: set[str] = set()
@@ -65,8 +68,6 @@ class Dispatch:
         account = desk.account_of(job, record)
         if account is None or record.account_problem:
             record.wait = Wait(record.account_problem, "Account")
-            return None
-        if not has_condition(job, "Accepted"):
             return None
         if record.next_number >= _numbers_reserved(job):
             desk.view.touched_jobs.add(uid)  # its next status write reserves more
@@ -108,6 +109,7 @@ class Dispatch:
 
 
 def _numbers_reserved(job: dict[str, object]) -> int:
+    """Return below which number placements may be named: the first needs no reservation (see jobs)."""
     status = job.get("status")
     reserved = status.get("placementsReserved") if isinstance(status, dict) else None
-    return reserved or 0
+    return reserved or UNRESERVED_NUMBERS

@@ -104,7 +104,10 @@ def status_of(
         "cost": format_amount(standing.amount, decimals=outside.decimals),
         "folded": write_folded(
             folded,
-            settled_claims=min(outside.settled, folded.claims),
+            # NB: never less than was said: claims are deleted long after they settled.
+            settled_claims=max(
+                min(outside.settled, folded.claims), (before.get("folded") or {}).get("settledClaims") or 0
+            ),
             decimals=outside.decimals,
         ),
     }

@@ -15,7 +15,8 @@ from fallow.scheduler.snapshot import Requirements, Shape
 
 NUMBERS_PER_RESERVATION = 64
 """Placement numbers reserved with one status write; what a restart leaves unused is never used."""
-
+UNRESERVED_NUMBERS = 1
+"""Placement numbers that a job may use before its first reservation (decision 023)."""
 
 LONGEST_AVOIDED_SECONDS = 300.0
 FORGIVEN_SECONDS = 600.0
@@ -93,6 +94,8 @@ class JobRecord:
     """What the last failed guest said."""
     status_written_at: float = float("-inf")
     """When its status was last decided on, in monotonic seconds."""
+    claims_awaited_since: float | None = None
+    """Since when its status waits for claims that are being written, in monotonic seconds."""
 
     def avoided(self, now: float) -> frozenset[str]:
         """Return the providers to keep off at the monotonic time `now`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from fallow.errors import EndedError, RangesError
 from fallow.receipts.attempts import payable_seconds
+from fallow.receipts.pricing import cumulative_amount
 from fallow.receipts.statements import unix_seconds
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.money import parse_amount
@@ -188,6 +189,16 @@ def _handed_back(parts: Any) -> tuple[IndexRanges, bool]:
             continue
         refused = refused or part.get("reason") not in NOT_OUR_DOING
     return tasks, refused
+
+
+def most_of(placed: Placed) -> int:
+    """Return the most that a placement can still come to: what ended, and all the rest to its time-out.
+
+    A gang's ended tasks stay in: their fate is open.
+    """
+    unended = len(placed.open - placed.released)
+    seconds = placed.payable_seconds + unended * placed.timeout_seconds
+    return cumulative_amount(total_seconds=seconds, price_per_task_hour=placed.price)
 
 
 def unstartable(placed: Placed) -> bool:

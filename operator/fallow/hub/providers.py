@@ -45,7 +45,8 @@ class Hearing:
     seen: bool
     """Whether its Lease was ever seen."""
     silent: bool
-    silence_seconds: int = 0
+    flapped: int = 0
+    """How often it fell silent lately; 0 unless it is kept waiting for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,9 @@ def standing(
         reachable = condition("Reachable", True, reason="Heard", message="Its agent is heard.")
 
     reason, message = _refusal(spec, terms, joined=joined, silent=hearing.silent, now=now)
+    if not reason and hearing.flapped:
+        said = f"Its agent fell silent {hearing.flapped} times lately: new work once it is heard for a while."
+        reason, message = "Flapping", said
     if not reason and payee_unregistered:
         reason, message = "PayeeUnregistered", "Its payee is not registered: claims wait, new work too."
     schedulable = condition(

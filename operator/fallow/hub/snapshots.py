@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fallow.hub import sharing
 from fallow.hub.acceptance import MAX_INLINE_TASKS
 from fallow.hub.claims import paid_of
 from fallow.hub.jobs import JobRecord
-from fallow.hub.placements import JSON, Placed
+from fallow.hub.placements import JSON, most_of
 from fallow.hub.providers import Standing
 from fallow.hub.view import HubView
-from fallow.receipts.pricing import UnitPrices, cumulative_amount
+from fallow.receipts.pricing import UnitPrices
 from fallow.receipts.statements import unit_prices, unix_seconds
 from fallow.resources.money import parse_amount
+from fallow.resources.quote import QuoteSpec
 from fallow.scheduler.snapshot import (
     CPU,
     MEMORY,
@@ -30,7 +32,6 @@ from fallow.scheduler.snapshot import (
 )
 from fallow.settings import SharingSettings
 
-DAY_SECONDS = 86_400
 NEUTRAL = SharingSettings()
 
 
@@ -45,16 +46,6 @@ class Waiting:
     avoided: frozenset[str] = frozenset()
 
 
-def most_of(placed: Placed) -> int:
-    """Return the most that a placement can still come to: what ended, and all the rest to its time-out.
-
-    A gang's ended tasks stay in: their fate is open.
-    """
-    unended = len(placed.open - placed.released)
-    seconds = placed.payable_seconds + unended * placed.timeout_seconds
-    return cumulative_amount(total_seconds=seconds, price_per_task_hour=placed.price)
-
-
 def budget_left(view: HubView, uid: str, record: JobRecord) -> int | None:
     """Return what `budget.maxTotal` leaves of a job; None without one."""
     if record.wish.max_total is None:
@@ -67,63 +58,8 @@ def budget_left(view: HubView, uid: str, record: JobRecord) -> int | None:
     return max(0, record.wish.max_total - spent)
 
 
-@dataclass(frozen=True, slots=True)
-class _Charges:
-    """What is reserved or claimed but not yet in a balance, by payer and by account."""
-
-    by_payer: Mapping[str, int]
-    by_account: Mapping[str, int]
-    in_a_day: Mapping[str, int]
-    """Claims of the last 24 hours and what is reserved, by account."""
-
-
-def charges(view: HubView, *, decimals: int, now: int) -> _Charges:
-    """Add up reservations of live placements and claims that no balance shows yet."""
-    by_payer: dict[str, int] = {}
-    by_account: dict[str, int] = {}
-    in_a_day: dict[str, int] = {}
-
-    def charge(payer: str, account: str, amount: int, *, open_: bool, today: bool) -> None:
-        if open_:
-            by_payer[payer] = by_payer.get(payer, 0) + amount
-            by_account[account] = by_account.get(account, 0) + amount
-        if today:
-            in_a_day[account] = in_a_day.get(account, 0) + amount
-
-    blocks = _observed_blocks(view)
-    for of_job in view.placed.values():
-        for placed in of_job.values():
-            if placed.uid not in view.claim_of:
-                charge(placed.payer, placed.account, most_of(placed), open_=True, today=True)
-    for claim in view.claims:
-        terms = claim["spec"]["terms"]
-        payer = terms["account"]["payer"].lower()
-        status = claim.get("status") or {}
-        seen = blocks.get(payer, -1) >= (status.get("block") or 0)
-        charge(
-            payer,
-            f"{terms['accountNamespace']}/{terms['accountName']}",
-            parse_amount(claim["spec"]["amount"], decimals=decimals),
-            # A settled claim counts until the balance that we read is of its block or later.
-            open_=status.get("state") != "Refused" and not (status.get("state") == "Settled" and seen),
-            today=now - unix_seconds(claim["metadata"]["creationTimestamp"]) < DAY_SECONDS,
-        )
-    return _Charges(by_payer, by_account, in_a_day)
-
-
-def _observed_blocks(view: HubView) -> dict[str, int]:
-    """Return by payer the block of the balance that `purses` uses: the newest."""
-    blocks: dict[str, int] = {}
-    for account in view.accounts:
-        payer = account["spec"]["payer"].lower()
-        block = (account.get("status") or {}).get("observedBlock") or 0
-        blocks[payer] = max(blocks.get(payer, -1), block)
-    return blocks
-
-
 def purses(view: HubView, accounts: Iterable[JSON], *, decimals: int, now: int) -> dict[str, list[Purse]]:
     """Return by account ("namespace/name") the purses that must all carry what its jobs reserve."""
-    charged = charges(view, decimals=decimals, now=now)
     newest: dict[str, JSON] = {}
     for account in view.accounts:
         payer = account["spec"]["payer"].lower()
@@ -132,24 +68,32 @@ def purses(view: HubView, accounts: Iterable[JSON], *, decimals: int, now: int) 
             newest[payer] = account
     result: dict[str, list[Purse]] = {}
     for account in accounts:
-        key = f"{account['metadata']['namespace']}/{account['metadata']['name']}"
+        key = key_of(account)
         payer = account["spec"]["payer"].lower()
-        status = newest.get(payer, account).get("status") or {}
+        read = newest.get(payer, account)
+        status, block = read.get("status") or {}, _block(read)
         balance = parse_amount(status.get("balance") or "0", decimals=decimals)
         notice = parse_amount(status.get("underNotice") or "0", decimals=decimals)
         name = f"account {account['metadata']['name']}"
-        held = [Purse(f"payer:{payer}", max(0, balance - notice - charged.by_payer.get(payer, 0)), name=name)]
+        left = balance - notice - view.charges.of_payer(payer, observed_block=block)
+        held = [Purse(f"payer:{payer}", max(0, left), name=name)]
         limits = account["spec"].get("limits") or {}
         if limits.get("maxTotal") is not None:
             settled = parse_amount(status.get("settled") or "0", decimals=decimals)
             left = parse_amount(limits["maxTotal"], decimals=decimals) - settled
-            left -= charged.by_account.get(key, 0)
+            left -= view.charges.of_account(key, payer, observed_block=block)
             held.append(Purse(f"total:{key}", max(0, left), name=f"{name}'s limit maxTotal"))
         if limits.get("maxPerDay") is not None:
-            left = parse_amount(limits["maxPerDay"], decimals=decimals) - charged.in_a_day.get(key, 0)
+            left = parse_amount(limits["maxPerDay"], decimals=decimals)
+            left -= view.charges.in_a_day(key, now=now)
             held.append(Purse(f"day:{key}", max(0, left), name=f"{name}'s limit maxPerDay"))
         result[key] = held
     return result
+
+
+def key_of(account: JSON) -> str:
+    """Return an account's "namespace/name"."""
+    return f"{account['metadata']['namespace']}/{account['metadata']['name']}"
 
 
 def _block(account: JSON) -> int:
@@ -227,6 +171,46 @@ def provider_of(
     )
 
 
+class Supplies:
+    """Providers as the scheduler sees them, each worked out anew only where something has changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[_Seen, Provider | None]] = {}
+
+    def of(
+        self,
+        view: HubView,
+        standings: Mapping[str, Standing],
+        *,
+        label_keys: frozenset[str],
+        decimals: int,
+    ) -> list[Provider]:
+        """Return all providers that have a usable Quote, by name; the same value where nothing changed."""
+        known, self._known = self._known, {}
+        for obj in view.providers:
+            name = obj["metadata"]["name"]
+            standing = standings.get(name)
+            if standing is None:
+                continue
+            seen = _Seen(view.supply_versions[name], standing.refuses, standing.quote, label_keys)
+            before = known.get(name)
+            if before is not None and before[0] == seen:
+                self._known[name] = before
+                continue
+            found = provider_of(view, obj, standing, label_keys=label_keys, decimals=decimals)
+            self._known[name] = (seen, found)
+        return [found for _, (_, found) in sorted(self._known.items()) if found is not None]
+
+
+class _Seen(NamedTuple):
+    """What a provider was worked out from."""
+
+    version: int
+    refuses: str
+    quote: QuoteSpec | None
+    label_keys: frozenset[str]
+
+
 def build(
     view: HubView,
     waiting: Iterable[Waiting],
@@ -236,15 +220,16 @@ def build(
     decimals: int,
     now: int,
     shared: SharingSettings = NEUTRAL,
+    supplies: Supplies | None = None,
 ) -> Snapshot:
-    """Return the snapshot of all jobs that wait; `now` is Unix time."""
+    """Return the snapshot of all jobs that wait; `now` is Unix time, `supplies` is kept between cycles."""
     jobs, accounts = [], {}
     label_keys: set[str] = set()
     for one in waiting:
         record, spec, shape = one.record, one.record.wish.spec, one.record.wish.shape
         if spec is None or shape is None or record.standing is None:
             continue
-        key = f"{one.account['metadata']['namespace']}/{one.account['metadata']['name']}"
+        key = key_of(one.account)
         accounts[key] = one.account
         label_keys |= {name for name, _ in shape.requirements.node_labels}
         slots = sum(sum(placed.slots_held().values()) for placed in view.live(one.uid))
@@ -269,14 +254,12 @@ def build(
             )
         )
     held = purses(view, accounts.values(), decimals=decimals, now=now)
-    providers = [
-        provider_of(view, obj, standings[name], label_keys=frozenset(label_keys), decimals=decimals)
-        for obj in sorted(view.providers, key=lambda obj: str(obj["metadata"]["name"]))
-        if (name := obj["metadata"]["name"]) in standings
-    ]
+    providers = (supplies or Supplies()).of(
+        view, standings, label_keys=frozenset(label_keys), decimals=decimals
+    )
     return Snapshot(
         jobs=tuple(replace(job, purses=tuple(purse.key for purse in held[job.purses[0]])) for job in jobs),
-        providers=tuple(provider for provider in providers if provider is not None),
+        providers=tuple(providers),
         purses=tuple({purse.key: purse for some in held.values() for purse in some}.values()),
         limits=limits,
         decimals=decimals,

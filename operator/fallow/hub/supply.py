@@ -9,6 +9,7 @@ import structlog
 from fallow.hub import provider_status
 from fallow.hub.carrying import provider_key
 from fallow.hub.desk import Desk
+from fallow.hub.placements import JSON
 from fallow.hub.providers import Hearing, read_quote, standing
 from fallow.hub.view import AGENT_LEASE
 from fallow.kube.compare_and_set import merge_patch
@@ -17,7 +18,7 @@ from fallow.resources.naming import provider_namespace
 log = structlog.get_logger(__name__)
 
 STATUS_SECONDS = 3.0
-"""A Provider's status is written at most this often."""
+"""A Provider's counters follow at most this often. Its conditions are written as soon as they change."""
 
 
 class Supply:
@@ -35,6 +36,7 @@ class Supply:
             memory.standings.pop(name, None)
             memory.terms.pop(name, None)
             desk.staleness.forget(name)
+            desk.flapping.forget(name)
             return
         namespace = provider_namespace(name)
         lease = desk.view.leases.get(AGENT_LEASE, namespace=namespace)
@@ -49,13 +51,24 @@ class Supply:
         after = memory.standings[name] = standing(
             provider,
             memory.terms.get(name),
-            Hearing(lease is not None, desk.staleness.silent(name)),
+            self._hearing(name, lease),
             now=desk.clock.unix(),
             payee_unregistered=desk.view.unregistered_payees.get(namespace, 0) > 0,
             suspicious=desk.staleness.suspects_itself(),
         )
         if before is None or before.refuses != after.refuses:
             log.info("provider", provider=name, schedulable=not after.refuses, reason=after.refuses)
+
+    def _hearing(self, name: str, lease: JSON | None) -> Hearing:
+        desk, now = self._desk, self._desk.clock.monotonic()
+        left = desk.flapping.backs_off(name, now)
+        if left:
+            desk.memory.later_providers.setdefault(name, now + left)
+        return Hearing(
+            seen=lease is not None,
+            silent=desk.staleness.silent(name),
+            flapped=desk.flapping.times(name, now) if left else 0,
+        )
 
     def report(self, name: str, now: float) -> None:
         """Write a provider's status where it differs, but not too often. `now` is monotonic."""
@@ -64,11 +77,8 @@ class Supply:
         if provider is None or known is None:
             self._written_at.pop(name, None)
             return
-        if now - self._written_at.get(name, float("-inf")) < STATUS_SECONDS:
-            desk.memory.later_providers.add(name)
-            return
         if desk.carrier.busy(provider_key(name)):
-            return
+            return  # looked at again when that write is answered
         lease = desk.view.leases.get(AGENT_LEASE, namespace=provider_namespace(name))
         renewed = (lease or {}).get("spec", {}).get("renewTime")
         status = provider_status.status_of(
@@ -81,6 +91,16 @@ class Supply:
             last_contact=datetime.fromisoformat(renewed) if renewed else None,
             now=datetime.fromtimestamp(desk.clock.unix(), UTC),
         )
-        if merge_patch(provider.get("status") or {}, status):
+        before = provider.get("status") or {}
+        if merge_patch(before, status):
+            due = self._written_at.get(name, float("-inf")) + STATUS_SECONDS
+            if now < due and _stands(before) == _stands(status):
+                desk.memory.later_providers[name] = due
+                return
             self._written_at[name] = now
             desk.carrier.provider_status(provider, status)
+
+
+def _stands(status: JSON) -> list[tuple[str, str, str]]:
+    """Return what a status says of where a provider stands: type, status and reason of each condition."""
+    return [(one["type"], one["status"], one["reason"]) for one in status.get("conditions") or ()]

@@ -16,10 +16,12 @@ from typing import Any
 import structlog
 
 from fallow.hub.acceptance import request_of
+from fallow.hub.charges import Charge, Charges
 from fallow.hub.holdings import Holdings
-from fallow.hub.placements import JSON, Placed, read
+from fallow.hub.placements import JSON, Placed, most_of, read
 from fallow.kube import kinds
 from fallow.kube.view import Change, View
+from fallow.receipts.statements import unix_seconds
 from fallow.resources.money import parse_amount
 from fallow.resources.naming import PROVIDER_NAMESPACE_PREFIX
 
@@ -51,6 +53,9 @@ class HubView:
         """By job UID and claim name."""
         self._nodes_of: dict[str, dict[str, JSON]] = {}
         self.holdings = Holdings()
+        self.charges = Charges()
+        self.supply_versions: Counter[str] = Counter()
+        """By provider: grows whenever what it offers, or what is held of it, may have changed."""
         self.earned: Counter[str] = Counter()
         """Smallest units by payee (lower case), from confirmed Settlements."""
         self.unregistered_payees: dict[str, int] = {}
@@ -120,6 +125,7 @@ class HubView:
         )
 
     def _provider_changed(self, _change: Change, obj: JSON) -> None:
+        self._supply_moved(obj["metadata"]["name"])
         self.touch_provider(obj["metadata"]["name"])
 
     def touch_provider(self, name: str) -> None:
@@ -140,7 +146,7 @@ class HubView:
             nodes.pop(obj["metadata"]["name"], None)
         else:
             nodes[obj["metadata"]["name"]] = obj
-        self.touched_providers.add(provider)
+        self._supply_moved(provider)
 
     def _lease_changed(self, change: Change, obj: JSON) -> None:
         namespace = obj["metadata"]["namespace"]
@@ -153,7 +159,11 @@ class HubView:
             self.dirty.set()
 
     def _supply_changed(self, _change: Change, obj: JSON) -> None:
-        self.touched_providers.add(obj["metadata"]["namespace"].removeprefix(PROVIDER_NAMESPACE_PREFIX))
+        self._supply_moved(obj["metadata"]["namespace"].removeprefix(PROVIDER_NAMESPACE_PREFIX))
+
+    def _supply_moved(self, provider: str) -> None:
+        self.touched_providers.add(provider)
+        self.supply_versions[provider] += 1
 
     def _placement_changed(self, change: Change, obj: JSON) -> None:
         job_uid = obj["spec"]["job"]["uid"]
@@ -188,6 +198,10 @@ class HubView:
         else:
             of_job[name] = obj
             self.claim_of[obj["spec"]["placement"]["uid"]] = obj
+        self.charges.set_claim((namespace, name), None if change == "DELETED" else self._charge_of_claim(obj))
+        for placed in self.placed.get(job_uid, {}).values():
+            if placed.uid == obj["spec"]["placement"]["uid"]:
+                self._reserve(placed)
         self.touched_jobs.add(job_uid)
 
     def _settlement_changed(self, change: Change, obj: JSON) -> None:
@@ -213,7 +227,8 @@ class HubView:
             self.holdings.remove(before)
         of_job[placed.name] = placed
         self.holdings.add(placed)
-        self.touched_providers.add(placed.provider)
+        self._reserve(placed)
+        self._supply_moved(placed.provider)
 
     def _remove(self, placed: Placed) -> None:
         of_job = self.placed[placed.job_uid]
@@ -221,7 +236,26 @@ class HubView:
         if not of_job:
             del self.placed[placed.job_uid]
         self.holdings.remove(placed)
-        self.touched_providers.add(placed.provider)
+        self.charges.set_reserved(placed.name, None)
+        self._supply_moved(placed.provider)
+
+    def _reserve(self, placed: Placed) -> None:
+        """Count what a placement can still come to, until its claim says what it came to."""
+        claimed = placed.uid in self.claim_of
+        charge = None if claimed else Charge(placed.payer, placed.account, most_of(placed))
+        self.charges.set_reserved(placed.name, charge)
+
+    def _charge_of_claim(self, claim: JSON) -> Charge:
+        terms, status = claim["spec"]["terms"], claim.get("status") or {}
+        settled = status.get("state") == "Settled"
+        return Charge(
+            payer=terms["account"]["payer"].lower(),
+            account=f"{terms['accountNamespace']}/{terms['accountName']}",
+            amount=parse_amount(claim["spec"]["amount"], decimals=self._decimals),
+            created=unix_seconds(claim["metadata"]["creationTimestamp"]),
+            settled_in=(status.get("block") or 0) if settled else None,
+            refused=status.get("state") == "Refused",
+        )
 
 
 AGENT_LEASE = "agent"

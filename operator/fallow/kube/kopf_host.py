@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Never
+from typing import Any, Never, cast
 
 import kopf
 import structlog
@@ -146,7 +146,23 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 330  # a dead connection does not keep a watch for ever
     settings.watching.chunk_size = 500
     settings.process.ultimate_exiting_timeout = None  # our own grace period decides
+    # A worker per object, for ten thousand objects at a start: they must not all wait five seconds for more.
+    settings.queueing.idle_timeout = 0.2
+    settings.persistence.diffbase_storage = _NoDiffs()
     return settings
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nothing to compare with: we handle events only, so Kopf need not copy every object to tell changes."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
 
 
 async def _listed(api: ApiServer, feeds: Sequence[View], namespaces: Collection[str]) -> None:

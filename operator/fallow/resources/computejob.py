@@ -115,7 +115,7 @@ class ComputeJobSpec(Model):
     results: Literal["Digest", "Inline"] = "Digest"
     """Inline copies each task's result (at most 1 KiB) to ConfigMaps in the job's namespace."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """The hub deletes the job this long after it finished and settled; absent means never."""
+    """The hub deletes the job this long after it finished and settled; absent means the hub's default."""
 
 
 class TaskCounts(Model):

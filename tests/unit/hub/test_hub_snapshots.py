@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.hub.holdings import Holdings
-from fallow.hub.placements import Placed
-from fallow.hub.snapshots import most_of, pools, purses
+from fallow.hub.placements import Placed, most_of
+from fallow.hub.snapshots import pools, purses
 from fallow.hub.view import HubView
 from fallow.receipts.pricing import UnitPrices
 from unit.hub.builders import CREATED, CREATED_UNIX, GPU, a_placement, ended, placed
