@@ -20,9 +20,10 @@ _SECTION = f"""## Who may do what
 
 Every right that the charts give, and none besides; the admission policies narrow some further: an agent's
 Quote names its own provider, its Lease is called `agent` and lasts at most 300 s, a probe changes one
-annotation of its own node, the hub creates nothing in an old term and no ConfigMap but results. Columns of status are kinds of their own
-(`…/status`). Shown for payments in chain mode; in ledger mode a submitter may only read `accounts`.
-`tests/integration/test_charts.py` asks the API server for every cell, the empty ones included.
+annotation of its own node, the hub creates nothing in an old term and no ConfigMap but results. Columns of
+status are kinds of their own (`…/status`). Shown for payments in chain mode; in ledger mode a submitter may
+only read `accounts`. `tests/integration/test_charts.py` asks the API server for every cell, the empty ones
+included.
 
 {access.BEGIN}
 {access.END}
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write() -> None:
-    """Write config/, the table of docs/security.md and snapshots where they differ from the rendering."""
+    """Write what differs from the charts' rendering; remove what nothing renders any more."""
     for path, text in generated_files().items():
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,8 @@ def stale_files() -> list[Path]:
     """Return what differs from the charts' rendering, and files that nothing renders any more."""
     wanted = generated_files()
     different = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    return sorted({*different, *(path for path in (*plain.present(), *snapshots.present()) if path not in wanted)})
+    extra = [path for path in (*plain.present(), *snapshots.present()) if path not in wanted]
+    return sorted({*different, *extra})
 
 
 def generated_files() -> dict[Path, str]:

@@ -97,7 +97,8 @@ def _files(plane: str, chart: str, text: str, names: dict[str, str]) -> dict[Pat
     return files
 
 
-_TEMPLATE_WORDS = """# What a hub admin creates for one provider (replace PROVIDER by its name): a namespace that
+_TEMPLATE_WORDS = """\
+# What a hub admin creates for one provider (replace PROVIDER by its name): a namespace that
 # only its agent may use, and the right to read its own Provider.
 """
 
