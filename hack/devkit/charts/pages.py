@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from devkit.charts import CHARTS, ROOT
-from devkit.charts.values import Value, leaves, read, schema
+from devkit.charts.values import Value, read, schema
 
 HELM = ROOT / "helm"
 _SHARED = ("templates/_common.tpl", "templates/crds.yaml")
@@ -42,10 +43,7 @@ def unwanted(files: dict[Path, str]) -> list[Path]:
 
 def _readme(directory: Path, values: tuple[Value, ...]) -> str:
     chart = yaml.safe_load((directory / "Chart.yaml").read_text())
-    rows = [
-        f"| `{'.'.join(value.path)}` | {_code(value.default)} | {_cell(value.text)} |"
-        for value in leaves(values)
-    ]
+    rows = list(_rows(values))
     groups = {value.path[0]: value.text for value in values if value.members}
     about = [f"- `{name}`: {text}" for name, text in groups.items()]
     words = (directory / _BY_HAND).read_text().strip()
@@ -70,9 +68,15 @@ def _readme(directory: Path, values: tuple[Value, ...]) -> str:
     )
 
 
+def _rows(values: tuple[Value, ...], depth: int = 0) -> Iterator[str]:
+    for value in values:
+        name, text = ".".join(value.path), value.text.replace("|", "\\|")
+        if not value.members:
+            yield f"| `{name}` | {_code(value.default)} | {text} |"
+        elif depth and text:  # the outermost groups stand above the table
+            yield f"| `{name}` | | {text} |"
+        yield from _rows(value.members, depth + 1)
+
+
 def _code(default: Any) -> str:
     return f"`{json.dumps(default, ensure_ascii=False)}`".replace("|", "\\|")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
