@@ -35,10 +35,15 @@ class Anvil:
 
 
 @contextmanager
-def anvil(log: Path, *arguments: str) -> Iterator[Anvil]:
-    """Run anvil until the block ends; it mines each transaction at once unless told otherwise."""
+def anvil(log: Path, *arguments: str, port: int = 0) -> Iterator[Anvil]:
+    """Run anvil until the block ends; it mines each transaction at once unless told otherwise.
+
+    `port` 0 takes any that is free. One that was killed and runs again on its port is the same chain
+    only if the arguments say where its state is.
+    """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     command = [str(contracts_toolchain().anvil), "--host", "127.0.0.1", "--port", str(port), *arguments]
     with log.open("w") as output:

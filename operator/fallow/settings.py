@@ -340,12 +340,20 @@ class ChainSettings(Group):
     """How the chain is reached."""
 
     rpc_urls: Texts = Field(default=(), exclude=True, repr=False)
-    """Addresses of Ethereum JSON-RPC end points, separated by commas; asked in this order. Never
-    logged: many carry a key."""
+    """Addresses of Ethereum JSON-RPC end points, separated by commas; all are compared, the first
+    that agrees is read. Never logged: many carry a key."""
+    rpc_lag_blocks: int = Field(default=3, ge=0, le=1000)
+    """An end point more than this many blocks behind the foremost is lagging and is not read."""
+    rpc_agreeing: int = Field(default=1, ge=1, le=100)
+    """How many end points must answer and agree. 1 by default: the others may be down. Where they
+    contradict each other a majority of all of them decides, whatever this says."""
     confirmations: int = Field(default=12, ge=0, le=10_000)
     """Blocks on top of a transaction before it counts. 12 is beyond any honest reorganisation."""
     fee_ceiling_gwei: int = Field(default=200, ge=1)
     """Most gwei per gas that is paid; above it an epoch waits."""
+    replace_after_blocks: int = Field(default=10, ge=1, le=10_000)
+    """A transaction that is in none of this many blocks is replaced by a dearer one with the same
+    nonce. Ten: a fee from recent history fits into one of the next few, unless it rose."""
     rpc_timeout_seconds: Seconds = 10
     """Longest wait for one answer of an end point, in seconds."""
 

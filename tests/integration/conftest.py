@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from devkit.rig import Rig, default_members, up
+from integration.settler_world import chain_world, hub_lease, ledger_world  # noqa: F401  (fixtures)
 
 
 def pytest_configure() -> None:

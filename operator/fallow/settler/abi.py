@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
 
 from fallow.receipts.words import keccak
 from fallow.settler.refusals import selectors
@@ -32,6 +33,13 @@ class Artifact:
         """Return the call data of a function."""
         types, _ = self._entry("function", function)
         return keccak(f"{function}({','.join(types)})".encode())[:4] + encode(types, arguments)
+
+    def arguments(self, function: str, data: bytes) -> tuple[Any, ...]:
+        """Return the arguments of a call of a function. DecodingError when the data is no such call."""
+        types, _ = self._entry("function", function)
+        if data[:4] != keccak(f"{function}({','.join(types)})".encode())[:4]:
+            raise DecodingError(f"no call of {function}")
+        return tuple(decode(types, data[4:]))
 
     def answer(self, function: str, data: bytes) -> tuple[Any, ...]:
         """Return what a function answered. Raises eth_abi's DecodingError when it makes no sense."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -24,6 +25,7 @@ from fallow.settler.archive import DirectoryArchive
 from fallow.settler.chain import ChainPayments
 from fallow.settler.claim_checks import Money
 from fallow.settler.cycle import Cycle
+from fallow.settler.endpoints import Endpoints
 from fallow.settler.escrow import Escrow
 from fallow.settler.faults import Faults
 from fallow.settler.history import History
@@ -34,6 +36,7 @@ from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.parts import Parts
 from fallow.settler.protocol import Payments
 from fallow.settler.rpc import Rpc
+from fallow.settler.sender_watch import SenderWatch, settles_a_bundle
 from fallow.telemetry import Telemetry, serve
 
 log = structlog.get_logger(__name__)
@@ -115,6 +118,7 @@ class Settler:
                 escrow=checksummed(settings.payments.escrow),
                 hub_id=from_hex(settings.hub_id),
             ),
+            system_namespace=settings.system_namespace,
             in_flight=settings.writers.in_flight,
             page_size=settings.watch.page_size,
             silence_seconds=settings.watch.silence_seconds,
@@ -173,22 +177,16 @@ class Settler:
         else:
             if not settings.chain.rpc_urls:
                 raise SettingsError("--chain.rpc-urls (FALLOW_CHAIN__RPC_URLS) must be set.")
-            rpc = await stack.enter_async_context(
-                Rpc(settings.chain.rpc_urls[0], timeout_seconds=settings.chain.rpc_timeout_seconds)
-            )
-            escrow = Escrow(rpc, settings.payments.escrow)
-            checked = await self._domain(escrow, stop)
+            rpcs = [
+                await stack.enter_async_context(Rpc(url, timeout_seconds=settings.chain.rpc_timeout_seconds))
+                for url in settings.chain.rpc_urls
+            ]
+            checked = await self._domain(rpcs, stop)
             if checked is None:
                 return None
             domain = checked
             history = History(archive, domain)
-            payments = ChainPayments(
-                escrow,
-                domain,
-                self._key,
-                confirmations=settings.chain.confirmations,
-                fee_ceiling=settings.chain.fee_ceiling_gwei * GWEI,
-            )
+            payments = self._chain(rpcs, domain, hub, archive)
         parts = Parts(
             hub=hub,
             payments=payments,
@@ -207,14 +205,60 @@ class Settler:
         )
         return Cycle(parts)
 
-    async def _domain(self, escrow: Escrow, stop: asyncio.Event) -> Domain | None:
+    def _chain(
+        self, rpcs: Sequence[Rpc], domain: Domain, hub: HubObjects, archive: DirectoryArchive
+    ) -> ChainPayments:
+        chain = self._settings.chain
+
+        async def witness(rpc: Rpc, block: int) -> object:
+            """Return what an endpoint says about the epochs at a block: all have to say the same."""
+            if not await rpc.has_code(domain.escrow, block=block):
+                return None
+            head = await Escrow(rpc, domain.escrow).head(block=block)
+            return head.last_epoch, head.commitment
+
+        def told_block() -> int:
+            last = hub.index.last_confirmed()
+            return 0 if last is None else int((last.get("status") or {}).get("block") or 0)
+
+        return ChainPayments(
+            Endpoints(
+                rpcs,
+                chain_id=domain.chain_id,
+                confirmations=chain.confirmations,
+                witness=witness,
+                monotonic=time.monotonic,
+                lag_blocks=chain.rpc_lag_blocks,
+                agreeing=chain.rpc_agreeing,
+                told=self._metrics.endpoint,
+            ),
+            domain,
+            self._key,
+            watch=SenderWatch(
+                self._key.address,
+                recorded=hub.index.recorded,
+                confirmed=hub.index.confirmed_nonces,
+                is_ours=lambda sent: settles_a_bundle(sent, escrow=domain.escrow, archive=archive),
+                resumed=hub.resumed_below,
+            ),
+            told_block=told_block,
+            confirmations=chain.confirmations,
+            fee_ceiling=chain.fee_ceiling_gwei * GWEI,
+            replace_after_blocks=chain.replace_after_blocks,
+            metrics=self._metrics,
+        )
+
+    async def _domain(self, rpcs: Sequence[Rpc], stop: asyncio.Event) -> Domain | None:
         """Check once that chain, escrow, hub, token and key are the ones meant.
 
-        Waits for the chain to answer. Raises SettingsError when it answers something else.
+        Waits for one of the endpoints to answer. Raises SettingsError when it answers something else.
         """
         payments = self._settings.payments
-        while not stop.is_set():
+        for rpc in itertools.cycle(rpcs):
+            if stop.is_set():
+                return None
             try:
+                escrow = Escrow(rpc, payments.escrow)
                 domain = await escrow.domain()
                 token = await escrow.token()
                 decimals = await token.decimals()
@@ -224,8 +268,6 @@ class Settler:
                 self._problem = f"the chain does not answer: {error}"
                 log.warning("waiting for the chain", error=str(error))
                 await _first(asyncio.sleep(self._settings.epochs.poll_seconds), stop)
-        else:
-            return None
         for flag, said, found in (
             ("--payments.chain-id", str(payments.chain_id), str(domain.chain_id)),
             ("--hub-id", self._settings.hub_id, "0x" + domain.hub_id.hex()),

@@ -1,61 +1,102 @@
 """Chain mode: epochs as transactions on the escrow.
 
-Everything is read at fixed blocks. What is final is read `confirmations` blocks below the newest;
-what could be debited, at the newest. The epoch chain in the contract lets an epoch happen once,
-whatever is sent how often; here it is only made sure that it does happen: the same signed bytes are
-sent again, and where fees have risen above them, a dearer transaction replaces them on the same
-nonce.
+Everything is read at fixed blocks, of one endpoint per cycle. What is final is read `confirmations`
+blocks below the newest; what could be debited, at the newest. The epoch chain in the contract lets
+an epoch happen once, whatever is sent how often; here it is only made sure that it does happen: the
+same signed bytes are sent again, and a transaction that no block takes is replaced by a dearer one
+on the same nonce, up to the ceiling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from eth_account.signers.local import LocalAccount
 
-from fallow.receipts.epochs import genesis_commitment, pack_lines
+from fallow.receipts.epochs import genesis_commitment
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import to_hex
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
+from fallow.settler.endpoints import Endpoints
 from fallow.settler.escrow import Escrow, Head
+from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.protocol import NO_PURSE, Position, Purse, Settled
-from fallow.settler.refusals import ForeignTransaction
-from fallow.settler.rpc import Fees, Inclusion
+from fallow.settler.refusals import ChainUnavailable, FeesTooHigh, ForeignTransaction, OldState
+from fallow.settler.rpc import Fees, Inclusion, Rpc
+from fallow.settler.sender_watch import SenderWatch, settle_call
 
 _BUMP_PERCENT = 113
 """Nodes take a replacement whose both fees are at least 10 % (most) or 12.5 % (some) higher."""
 
 
 class ChainPayments:
-    """Payments on an escrow contract. `fee_ceiling` is the most wei per gas that is paid."""
+    """Payments on an escrow contract.
+
+    `fee_ceiling` is the most wei per gas that is paid. A transaction that none of
+    `replace_after_blocks` blocks took is replaced. `told_block` is the highest block of which this
+    hub was ever told.
+    """
 
     mode: Literal["chain", "ledger"] = "chain"
 
     def __init__(
-        self, escrow: Escrow, domain: Domain, key: LocalAccount, *, confirmations: int, fee_ceiling: int
+        self,
+        endpoints: Endpoints,
+        domain: Domain,
+        key: LocalAccount,
+        *,
+        watch: SenderWatch,
+        told_block: Callable[[], int],
+        confirmations: int,
+        fee_ceiling: int,
+        replace_after_blocks: int,
+        metrics: SettlerMetrics,
     ) -> None:
         self.domain = domain
-        self._escrow = escrow
-        self._rpc = escrow.rpc
+        self._endpoints = endpoints
         self._key = key
+        self._watch = watch
+        self._told_block = told_block
         self._confirmations = confirmations
         self._fee_ceiling = fee_ceiling
+        self._replace_after_blocks = replace_after_blocks
+        self._metrics = metrics
+        self._newest = 0
+        self._waiting_since: dict[str, int] = {}
+        self._read_from: Escrow | None = None
 
     async def position(self) -> Position:
-        """Read the final and the newest head."""
-        newest = await self._rpc.block_number()
-        final = max(0, newest - self._confirmations)
-        head = await self._escrow.head(block=newest)
-        before = head if final == newest else await self._head_at(final)
+        """Choose an endpoint, and read the final and the newest head."""
+        chosen = await self._endpoints.choose()
+        if chosen.final < self._told_block():
+            raise OldState(
+                f"{chosen.rpc.name} shows final block {chosen.final}, but block {self._told_block()} was "
+                "told before: old state, or the chain was set back"
+            )
+        if self._read_from is None or self._read_from.rpc is not chosen.rpc:
+            self._read_from = Escrow(chosen.rpc, self.domain.escrow)
+        self._newest = chosen.newest.number
+        head = await self._escrow.head(block=self._newest)
+        before = head if chosen.final == self._newest else await self._head_at(chosen.final)
         return Position(
-            block=final,
-            time=await self._rpc.block_time(newest),
+            block=chosen.final,
+            time=chosen.newest.time,
             epoch=before.last_epoch,
             commitment=before.commitment,
             settled=head.last_epoch,
         )
+
+    async def account_for_sender(self) -> None:
+        """Raise ForeignTransaction when somebody else sends with the operator's key."""
+        try:
+            await self._watch.check(self._rpc, newest=self._newest)
+        except ForeignTransaction:
+            self._metrics.foreign(found=True)
+            raise
+        self._metrics.foreign(found=False)
 
     async def purse(self, payer: str, *, position: Position, final: bool) -> Purse:
         """Read a payer's state."""
@@ -78,7 +119,7 @@ class ChainPayments:
         """Execute the call at the newest block without sending it."""
         await self._rpc.call(
             self._escrow.address,
-            self._call(bundle),
+            settle_call(self._escrow.artifact, bundle),
             sender=self._key.address,
             errors=self._escrow.artifact.errors,
         )
@@ -86,22 +127,33 @@ class ChainPayments:
     async def sign(
         self, bundle: Bundle, *, earlier: Sequence[SettlementTransaction]
     ) -> SettlementTransaction | None:
-        """Sign for the key's next nonce; dearer than what may already be known for that nonce."""
+        """Sign for the key's next nonce; dearer than what may already be known for that nonce.
+
+        Raises FeesTooHigh when that takes more than the ceiling.
+        """
         nonce = await self._rpc.nonce(self._key.address)
-        fees = await self._rpc.fees(ceiling=self._fee_ceiling)
+        if nonce != self._watch.accounted:
+            raise ChainUnavailable(f"nonce {nonce - 1} was used since this cycle looked: look first by whom")
+        fees = await self._fees()
+        wanted = fees.max_fee
         for rival in (one for one in earlier if one.nonce == nonce):
-            fees = Fees(
-                max_fee=max(fees.max_fee, _bumped(rival.max_fee_per_gas_wei)),
-                max_priority_fee=max(fees.max_priority_fee, _bumped(rival.max_priority_fee_per_gas_wei)),
-            )
+            wanted = max(wanted, _bumped(rival.max_fee_per_gas_wei))
+            tip = max(fees.max_priority_fee, _bumped(rival.max_priority_fee_per_gas_wei))
+            fees = replace(fees, max_fee=min(wanted, self._fee_ceiling), max_priority_fee=tip)
+        fees = replace(fees, max_priority_fee=min(fees.max_priority_fee, fees.max_fee))
         signed = await self._rpc.sign(
             self._key,
             to=self._escrow.address,
-            data=self._call(bundle),
+            data=settle_call(self._escrow.artifact, bundle),
             nonce=nonce,
             fees=fees,
             errors=self._escrow.artifact.errors,
         )
+        if any(one.hash == signed.hash for one in earlier):
+            # NB: the ceiling left no room for a bump. (A rival of an abandoned epoch may pay as much:
+            # that one is either mined soon, or forgotten, and then the nonce is free.)
+            self._metrics.fee(wanted, above=True)
+            raise FeesTooHigh(needed=wanted, ceiling=self._fee_ceiling)
         return SettlementTransaction(
             hash=signed.hash,
             nonce=signed.nonce,
@@ -112,8 +164,8 @@ class ChainPayments:
         )
 
     async def broadcast(self, transaction: SettlementTransaction) -> None:
-        """Send the recorded bytes."""
-        await self._rpc.broadcast(transaction.raw)
+        """Send the recorded bytes, to every endpoint."""
+        await self._endpoints.broadcast(transaction.raw)
 
     async def settled(
         self, bundle: Bundle, transactions: Sequence[SettlementTransaction], *, position: Position
@@ -127,20 +179,25 @@ class ChainPayments:
         return Settled(block=found.block, transaction=found.hash, gas_used=found.gas_used)
 
     async def is_stuck(self, transactions: Sequence[SettlementTransaction]) -> bool:
-        """Say whether none of these can be included: the nonce was spent on one that reverted, or
-        fees rose above the last one's.
+        """Say whether another transaction has to be signed.
+
+        So it is when the nonce was spent (on one of these that reverted, or on another epoch's) or
+        cannot be reached (blocks were undone); when the base fee is above what the last one pays;
+        when many blocks passed without taking it.
         """
         last = transactions[-1]
-        if await self._rpc.nonce(self._key.address) > last.nonce:
+        used = await self._rpc.nonce(self._key.address)
+        if used > last.nonce:
             found = await self._included(transactions)
-            if found is None:
-                raise ForeignTransaction(
-                    f"nonce {last.nonce} of {self._key.address} was used by a transaction that this settler "
-                    "did not sign: find out who holds the key"
-                )
-            return not found.succeeded
-        fees = await self._rpc.fees(ceiling=self._fee_ceiling)
-        return fees.max_fee - fees.max_priority_fee > 2 * int(last.max_fee_per_gas_wei)
+            return found is None or not found.succeeded
+        if used < last.nonce:
+            return True
+        since = self._waiting_since.setdefault(last.hash, self._newest)
+        if self._newest < since:  # undone blocks count for nothing
+            self._waiting_since[last.hash] = since = self._newest
+        fees = await self._fees()
+        waited = self._newest - since
+        return waited >= self._replace_after_blocks or fees.base > int(last.max_fee_per_gas_wei)
 
     def settlement_name(self, bundle: Bundle) -> str:
         """Return epoch and commitment as a name."""
@@ -150,17 +207,24 @@ class ChainPayments:
         """Return None: the transaction is what is signed."""
         return None
 
-    def _call(self, bundle: Bundle) -> bytes:
-        settlement = bundle.settlement
-        return self._escrow.artifact.call(
-            "settle",
-            settlement.epoch,
-            settlement.previous_commitment,
-            pack_lines(bundle.lines),
-            settlement.claims_root,
-            settlement.allocations_root,
-            settlement.bundle_hash,
-        )
+    @property
+    def _escrow(self) -> Escrow:
+        assert self._read_from is not None, "a cycle begins with position()"
+        return self._read_from
+
+    @property
+    def _rpc(self) -> Rpc:
+        return self._escrow.rpc
+
+    async def _fees(self) -> Fees:
+        """Return what a transaction costs now. Raises FeesTooHigh when that is above the ceiling."""
+        try:
+            fees = await self._rpc.fees(ceiling=self._fee_ceiling)
+        except FeesTooHigh as error:
+            self._metrics.fee(error.needed, above=True)
+            raise
+        self._metrics.fee(fees.max_fee, above=False)
+        return fees
 
     async def _head_at(self, block: int) -> Head:
         """Return the head at an old block: before the escrow's deployment, its genesis."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from fallow.receipts.words import from_hex, to_hex
+from fallow.settler import statuses
 from fallow.settler.account_telling import AccountTeller
 from fallow.settler.beginning import Beginner
 from fallow.settler.bundle import Bundle
@@ -41,13 +42,16 @@ class Cycle:
         # 1. Look where money stands, and take into the books every epoch that became final.
         position = await self._parts.payments.position()
         self._parts.history.follow(position.commitment)
+        await self._parts.payments.account_for_sender()
         self._parts.metrics.looked(position)
 
         # 2. Tell everyone concerned about epochs that are final.
         await self._finisher.finish(position)
 
-        # 3. Tell accounts what there is to spend.
-        await self._accounts.tell(position)
+        # 3. Tell accounts what there is to spend. NB: not while a final epoch was undone: its debits
+        # are missing from what the chain shows, and come back with it.
+        if not any(statuses.is_undone(obj) for obj in self._parts.hub.index.unfinished()):
+            await self._accounts.tell(position)
 
         # 4. The next epoch: one that was begun, else one that is due.
         begun = await self._begun(position)
@@ -59,9 +63,7 @@ class Cycle:
     async def _begun(self, position: Position) -> tuple[JSON, Bundle] | None:
         """Return the next epoch as a predecessor of this process began it, or None."""
         abandoned = set()
-        for obj in self._parts.hub.own_settlements():
-            if obj["spec"]["previousCommitment"] != to_hex(position.commitment):
-                continue
+        for obj in self._parts.hub.index.following(to_hex(position.commitment)):
             if state_of(obj) == "Abandoned":
                 abandoned.add(obj["spec"]["bundleHash"])
             else:

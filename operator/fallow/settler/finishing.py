@@ -24,14 +24,17 @@ class Finisher:
     def __init__(self, parts: Parts, accounts: AccountTeller) -> None:
         self._parts = parts
         self._accounts = accounts
+        self._complete = (-1, -1)
+        self._looked_up = 0
 
     async def finish(self, position: Position) -> None:
         """Bring every Settlement up to a final epoch to its end."""
+        await self._notice_undone()
         for obj in self._restored():
             await self._parts.hub.create_settlement(obj)
-        for obj in self._parts.hub.own_settlements():
+        for obj in self._parts.hub.index.unfinished():
             epoch = obj["spec"]["epoch"]
-            if state_of(obj) == "Confirmed" or epoch > position.epoch:
+            if epoch > position.epoch:
                 continue
             if self._parts.history.commitment(epoch) == from_hex(obj["spec"]["commitment"]):
                 # NB: also one that was abandoned: its transaction may have been included after all.
@@ -39,12 +42,39 @@ class Finisher:
             elif state_of(obj) != "Abandoned":
                 await self._parts.abandon(obj, "Superseded", "Another epoch of this number was settled.")
 
+    async def _notice_undone(self) -> None:
+        """Take back that an epoch is final where blocks deeper than the confirmations were undone.
+
+        The chain shows blocks at least as high as the epoch's (`position` waits for them), and not
+        the epoch. It is then carried on like any that was begun.
+        """
+        while True:
+            last = self._parts.hub.index.last_confirmed()
+            undone = last is not None and self._parts.history.commitment(last["spec"]["epoch"]) != from_hex(
+                last["spec"]["commitment"]
+            )
+            if last is None or not undone:
+                break
+            log.error("a final epoch was undone: it is sent again", name=last["metadata"]["name"])
+            await self._parts.hub.set_status(
+                self._parts.hub.settlements, last, statuses.settlement_undone(last, now=self._parts.now())
+            )
+        undone_left = any(statuses.is_undone(obj) for obj in self._parts.hub.index.unfinished())
+        self._parts.metrics.undone(is_undone=undone_left)
+
     def _restored(self) -> list[JSON]:
         """Return Settlements that this hub lacks: it was restored from before they were made."""
-        known = {obj["spec"]["commitment"] for obj in self._parts.hub.own_settlements()}
-        lacking = [each for each in self._parts.history.commitments() if to_hex(each) not in known]
+        index, history = self._parts.hub.index, self._parts.history
+        seen = index.deletions, history.generation
+        if seen != self._complete:  # else only the epochs since then have to be looked up
+            self._complete, self._looked_up = seen, 0
+        epochs = range(self._looked_up + 1, history.epochs + 1)
+        found = [commitment for epoch in epochs if (commitment := history.commitment(epoch)) is not None]
+        lacking = [each for each in found if not index.has(to_hex(each))]
         if lacking:
             log.warning("this hub is behind its settlements: replaying the archive", epochs=len(lacking))
+        else:
+            self._looked_up = history.epochs
         return [self._parts.settlement(self._parts.archive.find(each)) for each in lacking]
 
     async def _finish_one(self, obj: JSON, position: Position) -> None:

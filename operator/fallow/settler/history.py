@@ -25,6 +25,8 @@ class History:
         self._genesis = genesis_commitment(domain)
         self._commitments = [self._genesis]
         self.books = Books()
+        self.generation = 0
+        """Rises whenever final epochs were undone and everything was read anew."""
 
     @property
     def epochs(self) -> int:
@@ -56,6 +58,7 @@ class History:
             at = bundle.settlement.previous_commitment
         if at != self._commitments[-1]:
             log.error("final epochs were undone: reading all of them again", known=self.epochs)
+            self.generation += 1
             self.books, self._commitments = Books(), [self._genesis]
         for bundle in reversed(fresh):
             for paid in bundle.counted():

@@ -12,18 +12,22 @@ from typing import Any
 
 import structlog
 
-from fallow.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
+from fallow.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
 from fallow.kube.client import ApiServer
 from fallow.kube.compare_and_set import write_status
-from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT
+from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT, Resource
 from fallow.kube.view import View
 from fallow.kube.watch import Reflector
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import to_hex
+from fallow.settler.settlement_index import SettlementIndex
 
 log = structlog.get_logger(__name__)
 
 JSON = dict[str, Any]
+CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
+RESUME_NAME = "fallow-settler-resume"
+RESUME_KEY = "nonce"
 _UNFINISHED = "status.state!=Settled,status.state!=Refused"
 """Finished claims are kept for a week; watching them would cost more than all the rest."""
 
@@ -37,17 +41,21 @@ class HubObjects:
         *,
         domain: Domain,
         may_write: Callable[[], None],
+        system_namespace: str,
         in_flight: int,
         page_size: int,
         silence_seconds: float,
     ) -> None:
         self._api = api
         self._domain = domain
+        self._system_namespace = system_namespace
         self._check_leading = may_write
         self._in_flight = asyncio.Semaphore(in_flight)
         self.changed = asyncio.Event()
         self.claims = View(PAYMENT_CLAIM, dirty=self.changed)
-        self.settlements = View(SETTLEMENT, dirty=self.changed)
+        self.index = SettlementIndex(self._is_own)
+        """This hub's own Settlements on this chain and escrow."""
+        self.settlements = View(SETTLEMENT, dirty=self.changed, on_change=self.index.changed)
         self.accounts = View(ACCOUNT, dirty=self.changed)
         self.namespaces = View(NAMESPACE)
         selectors = {id(self.claims): _UNFINISHED}
@@ -83,10 +91,7 @@ class HubObjects:
 
         Those of an escrow before a migration stay on the hub; their epochs count for nothing here.
         """
-        return sorted(
-            (obj for obj in self.settlements.values() if self._is_own(obj["spec"])),
-            key=lambda obj: int(obj["spec"]["epoch"]),
-        )
+        return self.index.all()
 
     def _is_own(self, spec: Mapping[str, Any]) -> bool:
         domain = self._domain
@@ -95,6 +100,15 @@ class HubObjects:
             and spec["chainId"] == domain.chain_id
             and spec["escrow"].lower() == domain.escrow.lower()
         )
+
+    async def resumed_below(self) -> int:
+        """Return below which nonce a person has looked at the operator's transactions; 0 for none."""
+        try:
+            found = await self._api.get(CONFIG_MAP, RESUME_NAME, namespace=self._system_namespace)
+        except (NotFound, Forbidden):  # who may not read it has no word of anybody
+            return 0
+        said = str((found.get("data") or {}).get(RESUME_KEY, ""))
+        return int(said) if said.isascii() and said.isdecimal() else 0
 
     async def create_settlement(self, obj: JSON) -> JSON:
         """Create a Settlement, or return the one of that name when it is there already.

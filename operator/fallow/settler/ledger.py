@@ -66,6 +66,9 @@ class LedgerPayments:
             raise ArchiveDamaged(f"the ledger has epochs beyond {epoch}, but not epoch {epoch + 1}")
         return Position(block=epoch, time=self._unix_now(), epoch=epoch, commitment=last, settled=epoch)
 
+    async def account_for_sender(self) -> None:
+        """Do nothing: a ledger has no transactions."""
+
     async def purse(self, payer: str, *, position: Position, final: bool) -> Purse:
         """Return the credit that is left: the payer's highest limit, less what it was charged.
 

@@ -7,6 +7,7 @@ from collections import Counter as Tally
 from prometheus_client import Counter, Gauge
 
 from fallow.settler.bundle import Bundle
+from fallow.settler.endpoints import Standing
 from fallow.settler.gathering import Gathered
 from fallow.settler.protocol import Position, Settled
 from fallow.settler.refusals import ClaimRefused
@@ -28,6 +29,30 @@ class SettlerMetrics:
         self._failures = Counter(
             "fallow_settler_cycle_failures", "Cycles that ended early.", ["error"], registry=registry
         )
+        self._fee = Gauge(
+            "fallow_fee_wei", "Fee per gas that gets a transaction into the next blocks.", registry=registry
+        )
+        self._above = Gauge(
+            "fallow_fee_above_ceiling", "1 while an epoch waits because fees are too high.", registry=registry
+        )
+        self._endpoints = Gauge(
+            "fallow_rpc_endpoint_good",
+            "1 for RPC endpoints that are believed.",
+            ["endpoint"],
+            registry=registry,
+        )
+        self._behind = Gauge(
+            "fallow_rpc_endpoint_blocks_behind", "Blocks behind the foremost endpoint.", ["endpoint"],
+            registry=registry,
+        )  # fmt: skip
+        self._undone = Gauge(
+            "fallow_epochs_undone", "1 while a final epoch is not on the chain any more.", registry=registry
+        )
+        self._foreign = Gauge(
+            "fallow_foreign_transaction",
+            "1 while a transaction of the operator's key stops all settling.",
+            registry=registry,
+        )
         self._reasons: set[str] = set()
 
     def looked(self, position: Position) -> None:
@@ -40,6 +65,24 @@ class SettlerMetrics:
         self._epochs.inc()
         self._claims.inc(len(bundle.claims))
         self._gas.inc(settled.gas_used or 0)
+
+    def fee(self, wei: int, *, above: bool) -> None:
+        """Note what a transaction costs now, and whether that is above the ceiling."""
+        self._fee.set(wei)
+        self._above.set(int(above))
+
+    def endpoint(self, name: str, standing: Standing, behind: int) -> None:
+        """Note what is thought of an RPC endpoint."""
+        self._endpoints.labels(name).set(int(standing is Standing.GOOD))
+        self._behind.labels(name).set(behind)
+
+    def undone(self, *, is_undone: bool) -> None:
+        """Note whether a final epoch is missing from the chain."""
+        self._undone.set(int(is_undone))
+
+    def foreign(self, *, found: bool) -> None:
+        """Note whether a stranger's transaction stops everything."""
+        self._foreign.set(int(found))
 
     def refused(self, refusal: ClaimRefused) -> None:
         """Note a refused claim."""

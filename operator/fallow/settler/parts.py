@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from fallow.resources.settlement import SettlementTransaction
 from fallow.settings import EpochSettings
 from fallow.settler import statuses
 from fallow.settler.archive import DirectoryArchive
@@ -20,6 +19,9 @@ from fallow.settler.history import History
 from fallow.settler.hub_objects import HubObjects
 from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.protocol import Payments
+from fallow.settler.settlement_index import state_of, transactions_of
+
+__all__ = ["JSON", "Parts", "state_of", "transactions_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -65,14 +67,3 @@ class Parts:
         done = statuses.settlement_abandoned(obj, reason=reason, message=message, now=self.now())
         await self.hub.set_status(self.hub.settlements, obj, done)
         log.warning("epoch abandoned", name=obj["metadata"]["name"], reason=reason, message=message)
-
-
-def state_of(obj: Mapping[str, Any]) -> str:
-    """Return an object's status.state; "Pending" where nobody has said anything."""
-    return str((obj.get("status") or {}).get("state") or "Pending")
-
-
-def transactions_of(obj: Mapping[str, Any]) -> list[SettlementTransaction]:
-    """Return the transactions recorded in a Settlement, oldest first."""
-    recorded = (obj.get("status") or {}).get("transactions") or []
-    return [SettlementTransaction.model_validate(each) for each in recorded]

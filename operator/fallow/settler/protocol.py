@@ -66,6 +66,10 @@ class Payments(Protocol):
         """Look where money stands."""
         ...
 
+    async def account_for_sender(self) -> None:
+        """Raise ForeignTransaction when somebody else sends with the operator's key."""
+        ...
+
     async def purse(self, payer: str, *, position: Position, final: bool) -> Purse:
         """Return a payer's purse: as of `position` (`final`), or the newest known."""
         ...

@@ -1,7 +1,9 @@
 """Why money does not move: what the settler and the escrow refuse, named for what to do about it.
 
     Retryable
-    └── ChainUnavailable       no RPC endpoint answers, or one answers nonsense: look again later
+    ├── ChainUnavailable       no RPC endpoint answers, or one answers nonsense: look again later
+    │   └── OldState           what answers is behind what was seen before: wait until it is not
+    └── FeesTooHigh            a transaction would cost more than the ceiling: wait, and say so
     MoneyError
     ├── ClaimRefused           this claim can never be paid as it is: it is marked Refused
     ├── EscrowRefused          the contract reverted; carries the error's name and values
@@ -10,6 +12,8 @@
     │   ├── EpochTaken         the chain has moved on: derive everything again
     │   └── SettlingStopped    paused, insolvent, or the key is not the operator's: a person's turn
     ├── ForeignTransaction     the operator's nonce was spent by something the settler never signed
+    ├── EndpointsDisagree      RPC endpoints show different chains, and no majority tells who is right
+    ├── Undone                 a final epoch was undone and cannot happen again as it was: a person's turn
     ├── TransactionFailed      mined, and reverted there: the world changed since it was simulated
     ├── Behind                 chain or archive know more than this hub: a person restores it
     └── ArchiveDamaged         a bundle is missing or not what its name says
@@ -34,6 +38,27 @@ from fallow.receipts.words import checksummed, keccak
 
 class ChainUnavailable(Retryable):
     """No RPC endpoint answers, it answered an error, or what it said makes no sense."""
+
+
+class OldState(ChainUnavailable):
+    """The chain as shown is older than what was seen, or told, before: a replica that lags, or a
+    chain that was set back and grows again.
+    """
+
+
+class FeesTooHigh(Retryable):
+    """Getting into a block costs `needed` wei per gas, more than the ceiling allows."""
+
+    def __init__(self, *, needed: int, ceiling: int) -> None:
+        super().__init__(
+            f"a transaction costs {_gwei(needed)} gwei per gas, above the ceiling of {_gwei(ceiling)}"
+        )
+        self.needed = needed
+        self.ceiling = ceiling
+
+
+def _gwei(wei: int) -> str:
+    return f"{wei // 10**9}.{wei % 10**9 // 10**6:03d}"
 
 
 class ClaimRefused(MoneyError):
@@ -81,6 +106,14 @@ class SettlingStopped(EscrowRefused):
 
 class ForeignTransaction(MoneyError):
     """Somebody else sends with the operator's key, or sent with it before: that is a stolen key."""
+
+
+class EndpointsDisagree(MoneyError):
+    """RPC endpoints show different chains, and there is no majority among them."""
+
+
+class Undone(MoneyError):
+    """An epoch that was final is not on the chain any more, and cannot be settled again as it is."""
 
 
 class TransactionFailed(MoneyError):

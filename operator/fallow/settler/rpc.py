@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from eth_account.signers.local import LocalAccount
@@ -19,13 +20,19 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxParams
 
 from fallow.receipts.words import checksummed, keccak, to_hex
-from fallow.settler.refusals import ChainUnavailable, from_revert
+from fallow.settler.refusals import ChainUnavailable, FeesTooHigh, from_revert
 
 Block = int | str
 """A block's number, or "latest"."""
 
 _GAS_SLACK_PERCENT = 130
-_HARMLESS = ("already known", "already imported", "nonce too low")
+_HARMLESS = (
+    "already known",
+    "already imported",
+    "nonce too low",
+    "replacement transaction underpriced",
+    "less than block base fee",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,26 @@ class Fees:
 
     max_fee: int
     max_priority_fee: int
+    base: int = 0
+    """Base fee of the next block, where it was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenBlock:
+    """A block as an endpoint shows it; time in Unix seconds."""
+
+    number: int
+    hash: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTransaction:
+    """A mined transaction, as much of it as tells whose it is."""
+
+    hash: str
+    to: str | None
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +90,8 @@ class Rpc:
 
     def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
         self.url = url
+        self.name = _without_secrets(url)
+        """Scheme, host and port: what may be logged. The rest of an address often is a key."""
         self.provider = AsyncHTTPProvider(
             url,
             request_kwargs={"timeout": aiohttp.ClientTimeout(total=timeout_seconds)},
@@ -98,6 +127,30 @@ class Rpc:
             found = await self.w3.eth.get_block(block)  # type: ignore[arg-type]
             return int(found["timestamp"])
 
+    async def block(self, block: Block = "latest") -> SeenBlock:
+        """Return a block. Raises ChainUnavailable when the endpoint does not have it."""
+        with self.failures():
+            found = await self.w3.eth.get_block(block)  # type: ignore[arg-type]
+            return SeenBlock(
+                number=int(found["number"]),
+                hash=to_hex(bytes(found["hash"])),
+                time=int(found["timestamp"]),
+            )
+
+    async def sent(self, sender: str, nonce: int, *, block: int) -> SentTransaction | None:
+        """Return the transaction of `sender` with `nonce` in a block, or None."""
+        with self.failures():
+            found = await self.w3.eth.get_block(block, True)
+            for each in found["transactions"]:
+                if isinstance(each, Mapping) and (str(each["from"]), int(each["nonce"])) == (sender, nonce):
+                    to = each.get("to")
+                    return SentTransaction(
+                        hash=to_hex(bytes(each["hash"])),
+                        to=None if to is None else checksummed(str(to)),
+                        data=bytes(each["input"]),
+                    )
+        return None
+
     async def has_code(self, address: str, *, block: Block = "latest") -> bool:
         """Say whether a contract was there at a block."""
         with self.failures():
@@ -125,8 +178,8 @@ class Rpc:
     async def fees(self, *, ceiling: int | None = None) -> Fees:
         """Return fees that get into one of the next blocks: tip of recent blocks + twice the base fee.
 
-        `ceiling` (wei per gas) bounds them. ChainUnavailable when not even the base fee fits below
-        it: waiting is then cheaper than paying.
+        `ceiling` (wei per gas) bounds them. FeesTooHigh when not even the next block's base fee and
+        a tip fit below it: waiting is then cheaper than paying.
         """
         with self.failures():
             history = await self.w3.eth.fee_history(5, "latest", [50])
@@ -135,9 +188,9 @@ class Rpc:
         tip = max(tips[len(tips) // 2] if tips else 0, 1)
         if ceiling is not None:
             if base + tip > ceiling:
-                raise ChainUnavailable(f"a transaction costs {base + tip} wei per gas, above {ceiling}")
-            return Fees(max_fee=min(2 * base + tip, ceiling), max_priority_fee=tip)
-        return Fees(max_fee=2 * base + tip, max_priority_fee=tip)
+                raise FeesTooHigh(needed=base + tip, ceiling=ceiling)
+            return Fees(max_fee=min(2 * base + tip, ceiling), max_priority_fee=tip, base=base)
+        return Fees(max_fee=2 * base + tip, max_priority_fee=tip, base=base)
 
     async def nonce(self, address: str, *, block: Block = "latest") -> int:
         """Return how many transactions of `address` are mined: the next nonce."""
@@ -181,8 +234,9 @@ class Rpc:
     async def broadcast(self, raw: str) -> None:
         """Hand a signed transaction to the network.
 
-        One that it knows already is no error, nor is one whose nonce is used: it was mined a moment
-        ago, or something else was; whoever looks next sees which.
+        One that it knows already is no error, nor is one whose nonce is used, or taken by a dearer
+        one that waits: it was mined a moment ago, or something else was or will be; whoever looks
+        next sees which. Nor is one that pays too little just now: it is handed on again.
         """
         try:
             with self.failures():
@@ -222,13 +276,22 @@ class Rpc:
             found = answer.get("error", {}).get("data") if isinstance(answer, dict) else None
             if isinstance(found, str) and found.startswith("0x") and errors is not None:
                 raise from_revert(_unhex(found), known=errors) from error
-            raise ChainUnavailable(f"{self.url}: {error.message}") from error
+            raise self._unavailable(str(error.message)) from error
         except (Web3Exception, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise ChainUnavailable(f"{self.url}: {type(error).__name__} {error}") from error
+            raise self._unavailable(f"{type(error).__name__} {error}") from error
+
+    def _unavailable(self, said: str) -> ChainUnavailable:
+        # NB: some libraries put the whole address into their messages, its key included.
+        return ChainUnavailable(f"{self.name}: {said.replace(self.url, self.name)}")
 
 
 class _Unknown(ChainUnavailable):
     """The endpoint does not know the transaction."""
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
 def _unhex(text: str) -> bytes:

@@ -15,7 +15,7 @@ from fallow.settler.bundle import Bundle
 from fallow.settler.faults import FaultPoint
 from fallow.settler.parts import Parts, state_of, transactions_of
 from fallow.settler.protocol import Position
-from fallow.settler.refusals import EpochTaken, EscrowRefused, SettlingStopped
+from fallow.settler.refusals import EpochTaken, EscrowRefused, FeesTooHigh, SettlingStopped, Undone
 
 log = structlog.get_logger(__name__)
 
@@ -36,43 +36,71 @@ class Sender:
             self._parts.faults.reach(FaultPoint.INCLUDED)
             return  # settled, not final yet: its cycle comes
         transactions = transactions_of(obj)
-        if not transactions or await self._parts.payments.is_stuck(transactions):
-            try:
+        waits: FeesTooHigh | None = None
+        signed: SettlementTransaction | None = None
+        try:
+            if not transactions or await self._parts.payments.is_stuck(transactions):
                 await self._parts.payments.simulate(bundle)
                 self._parts.faults.reach(FaultPoint.SIMULATED)
                 signed = await self._parts.payments.sign(bundle, earlier=self._signed_before(bundle))
-            except EpochTaken:
-                return
-            except SettlingStopped:
-                raise
-            except EscrowRefused as refusal:
-                await self._parts.abandon(obj, refusal.name or "Reverted", str(refusal))
-                return
-            self._parts.faults.reach(FaultPoint.SIGNED)
-            if signed is not None:
-                # NB: strictly before anyone sees it; a transaction of which there is no record
-                # could not be told from a thief's.
-                obj = await self._parts.hub.set_status(
-                    self._parts.hub.settlements, obj, statuses.settlement_recorded(obj, signed)
-                )
-                self._parts.faults.reach(FaultPoint.RECORDED)
-                log.info("epoch signed", epoch=bundle.settlement.epoch, transaction=signed.hash)
-                transactions = [*transactions, signed]
+                self._parts.faults.reach(FaultPoint.SIGNED)
+        except FeesTooHigh as error:
+            waits = error
+        except EpochTaken:
+            return
+        except SettlingStopped:
+            raise
+        except EscrowRefused as refusal:
+            await self._give_up(obj, refusal)
+            return
+        if signed is not None:
+            # NB: strictly before anyone sees it; a transaction of which there is no record
+            # could not be told from a thief's.
+            obj = await self._parts.hub.set_status(
+                self._parts.hub.settlements, obj, statuses.settlement_recorded(obj, signed)
+            )
+            self._parts.faults.reach(FaultPoint.RECORDED)
+            log.info(
+                "epoch signed", epoch=bundle.settlement.epoch, transaction=signed.hash, nonce=signed.nonce
+            )
+            transactions = [*transactions, signed]
         if transactions:
             await self._parts.payments.broadcast(transactions[-1])
             self._parts.faults.reach(FaultPoint.BROADCAST)
-        submitted = statuses.settlement_submitted(obj, now=self._parts.now())
-        if state_of(obj) != "Submitted":
-            await self._parts.hub.set_status(self._parts.hub.settlements, obj, submitted)
-        await self._tell_submitted(bundle)
-        self._parts.faults.reach(FaultPoint.CLAIMS_SUBMITTED)
+        await self._tell(obj, bundle, sent=bool(transactions), waits=waits)
+
+    async def _tell(self, obj: JSON, bundle: Bundle, *, sent: bool, waits: FeesTooHigh | None) -> None:
+        settlements, now = self._parts.hub.settlements, self._parts.now()
+        if sent and state_of(obj) != "Submitted":
+            obj = await self._parts.hub.set_status(
+                settlements, obj, statuses.settlement_submitted(obj, now=now)
+            )
+        if waits is not None:
+            obj = await self._parts.hub.set_status(
+                settlements, obj, statuses.settlement_waiting(obj, str(waits), now=now)
+            )
+            log.warning("epoch waits", epoch=bundle.settlement.epoch, why=str(waits))
+        elif statuses.is_waiting(obj):
+            await self._parts.hub.set_status(settlements, obj, statuses.settlement_submitted(obj, now=now))
+        if sent:
+            await self._tell_submitted(bundle)
+            self._parts.faults.reach(FaultPoint.CLAIMS_SUBMITTED)
+
+    async def _give_up(self, obj: JSON, refusal: EscrowRefused) -> None:
+        """Abandon an epoch that would revert, unless its claims were told that it is final."""
+        if statuses.is_undone(obj):
+            raise Undone(
+                f"epoch {obj['spec']['epoch']} was final, was undone by a reorganisation, and cannot be "
+                f"settled again as it was: {refusal}. Its claims are marked Settled and wait for a person: "
+                "remove the reason, and it is sent by itself"
+            )
+        await self._parts.abandon(obj, refusal.name or "Reverted", str(refusal))
 
     def _signed_before(self, bundle: Bundle) -> list[SettlementTransaction]:
         """Return every transaction signed for this epoch's number, abandoned Settlements included."""
         return [
             transaction
-            for obj in self._parts.hub.own_settlements()
-            if obj["spec"]["epoch"] == bundle.settlement.epoch
+            for obj in self._parts.hub.index.of_epoch(bundle.settlement.epoch)
             for transaction in transactions_of(obj)
         ]
 

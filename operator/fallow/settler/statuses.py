@@ -73,7 +73,45 @@ def settlement_submitted(obj: Mapping[str, Any], *, now: datetime) -> JSON:
     status = dict(obj.get("status") or {})
     said = condition("Submitted", True, reason="Broadcast", message="The transaction was sent.")
     conditions = merged(status.get("conditions"), [said], now=now)
-    return {**status, "state": "Submitted", "conditions": conditions}
+    return {**status, "state": "Submitted", "conditions": conditions, "message": ""}
+
+
+def settlement_waiting(obj: Mapping[str, Any], why: str, *, now: datetime) -> JSON:
+    """Return the status of a Settlement that is not sent, or not sent again, while fees are too high."""
+    status = dict(obj.get("status") or {})
+    sent = status.get("state") == "Submitted"
+    message = f"{'Sent, and waits' if sent else 'Waits'}: {why}."
+    said = condition("Submitted", sent, reason="FeesAboveCeiling", message=message)
+    return {
+        **status,
+        "conditions": merged(status.get("conditions"), [said], now=now),
+        "message": message[:1024],
+    }
+
+
+def is_waiting(obj: Mapping[str, Any]) -> bool:
+    """Say whether a Settlement says that it waits for lower fees."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Submitted" and each["reason"] == "FeesAboveCeiling" for each in conditions)
+
+
+def settlement_undone(obj: Mapping[str, Any], *, now: datetime) -> JSON:
+    """Return the status of a Settlement that was final until its block was undone."""
+    status = dict(obj.get("status") or {})
+    message = f"Block {status.get('block')} was undone after it counted as final; it is sent again."
+    said = condition("Confirmed", False, reason="Undone", message=message)
+    return {
+        **status,
+        "state": "Submitted",
+        "conditions": merged(status.get("conditions"), [said], now=now),
+        "message": message,
+    }
+
+
+def is_undone(obj: Mapping[str, Any]) -> bool:
+    """Say whether a Settlement was final once and is not any more."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Confirmed" and each["reason"] == "Undone" for each in conditions)
 
 
 def settlement_confirmed(obj: Mapping[str, Any], settled: Settled, *, now: datetime) -> JSON:
@@ -81,7 +119,9 @@ def settlement_confirmed(obj: Mapping[str, Any], settled: Settled, *, now: datet
     status = dict(obj.get("status") or {})
     said = condition("Confirmed", True, reason="Final", message=f"Settled in block {settled.block}.")
     conditions = merged(status.get("conditions"), [said], now=now)
-    found: JSON = {**status, "state": "Confirmed", "block": settled.block, "conditions": conditions}
+    found: JSON = {
+        **status, "state": "Confirmed", "block": settled.block, "conditions": conditions, "message": ""
+    }  # fmt: skip
     if settled.gas_used is not None:
         found["gasUsed"] = settled.gas_used
     return found
