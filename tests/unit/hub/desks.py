@@ -10,10 +10,14 @@ from fallow.hub.desk import Clock, Desk
 from fallow.hub.placements import Placed
 from fallow.hub.staleness import Staleness
 from fallow.hub.view import HubView
+from fallow.receipts.statements import timestamp
+from fallow.resources.quote import AcceleratorPrice, Prices
 from fallow.settings import HubSettings
-from unit.hub.builders import CREATED_UNIX
+from unit.hub.builders import CREATED, CREATED_UNIX, GPU
+from unit.hub.test_hub_providers import a_provider, a_quote
 
 JSON = dict[str, Any]
+PAYER = "0x" + 40 * "a"
 
 
 class Outbox(Carrier):
@@ -89,3 +93,49 @@ def answer(desk: Desk, outbox: Outbox, obj: JSON, status: JSON, *, key: Hashable
     after = {**obj, "metadata": {**obj["metadata"], "resourceVersion": version}, "status": status}
     getattr(desk.view, view).apply(after)
     return after
+
+
+def an_account() -> JSON:
+    conditions = [{"type": kind, "status": "True", "reason": "Test"} for kind in ("Bound", "Funded")]
+    return {
+        "metadata": {"name": "default", "namespace": "default", "uid": "a", "resourceVersion": "1"},
+        "spec": {"payer": PAYER},
+        "status": {"balance": "1000", "observedBlock": 1, "conditions": conditions},
+    }
+
+
+def a_lease(version: str = "1") -> JSON:
+    meta = {"name": "agent", "namespace": "provider-aurora", "uid": "l", "resourceVersion": version}
+    return {"metadata": meta, "spec": {"leaseDurationSeconds": 20, "renewTime": CREATED}}
+
+
+def furnish(desk: Desk) -> JSON:
+    """Put one provider with a node of eight accelerators and a funded account in view."""
+    view = desk.view
+    provider = a_provider()
+    provider["metadata"] |= {"uid": "p", "resourceVersion": "1", "generation": 1}
+    view.providers.apply(provider)
+    prices = Prices(accelerators=(AcceleratorPrice(price_per_hour="2"),))
+    until = timestamp(CREATED_UNIX + 3600)
+    quote = a_quote(prices=prices, image_patterns=("*",), accounts_allowed=("*",), valid_until=until)
+    quote["metadata"] |= {"name": "quote", "namespace": "provider-aurora", "uid": "q"}
+    view.quotes.apply(quote)
+    view.nodes.apply(
+        {
+            "metadata": {"name": "n0", "namespace": "provider-aurora", "uid": "n0", "resourceVersion": "1"},
+            "spec": {
+                "nodeName": "n0",
+                "product": "H100",
+                "offerable": {
+                    "cpuMillicores": 64_000,
+                    "memoryMiB": 64_000,
+                    "ephemeralStorageMiB": 64_000,
+                    "pods": 10,
+                    "accelerators": {GPU: 8},
+                },
+            },
+        }
+    )
+    view.leases.apply(a_lease())
+    view.accounts.apply(an_account())
+    return provider

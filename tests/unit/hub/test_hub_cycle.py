@@ -9,48 +9,11 @@ import pytest
 from fallow.hub.carrying import claim_key, job_key, provider_key
 from fallow.hub.cycle import Cycle
 from fallow.hub.desk import Desk
-from fallow.receipts.statements import timestamp
-from fallow.resources.quote import AcceleratorPrice, Prices
-from unit.hub.builders import CREATED, CREATED_UNIX, a_job, a_placement, ended
-from unit.hub.desks import Outbox, Time, a_desk, answer
-from unit.hub.test_hub_providers import a_provider, a_quote
+from unit.hub.builders import CREATED, a_job, a_placement, ended
+from unit.hub.desks import PAYER, Outbox, Time, a_desk, a_lease, answer, furnish
 from unit.hub.test_hub_snapshots import a_node
 
 JSON = dict[str, Any]
-PAYER = "0x" + 40 * "a"
-
-
-def an_account() -> JSON:
-    conditions = [{"type": kind, "status": "True", "reason": "Test"} for kind in ("Bound", "Funded")]
-    return {
-        "metadata": {"name": "default", "namespace": "default", "uid": "a", "resourceVersion": "1"},
-        "spec": {"payer": PAYER},
-        "status": {"balance": "1000", "observedBlock": 1, "conditions": conditions},
-    }
-
-
-def a_lease(version: str = "1") -> JSON:
-    meta = {"name": "agent", "namespace": "provider-aurora", "uid": "l", "resourceVersion": version}
-    return {"metadata": meta, "spec": {"leaseDurationSeconds": 20, "renewTime": CREATED}}
-
-
-def furnish(desk: Desk) -> JSON:
-    """Put one provider with a node of eight accelerators and a funded account in view."""
-    view = desk.view
-    provider = a_provider()
-    provider["metadata"] |= {"uid": "p", "resourceVersion": "1", "generation": 1}
-    view.providers.apply(provider)
-    prices = Prices(accelerators=(AcceleratorPrice(price_per_hour="2"),))
-    until = timestamp(CREATED_UNIX + 3600)
-    quote = a_quote(prices=prices, image_patterns=("*",), accounts_allowed=("*",), valid_until=until)
-    quote["metadata"] |= {"name": "quote", "namespace": "provider-aurora", "uid": "q"}
-    view.quotes.apply(quote)
-    _, node = a_node("n0")
-    node["spec"]["offerable"] |= {"memoryMiB": 64_000, "ephemeralStorageMiB": 64_000}
-    view.nodes.apply(node)
-    view.leases.apply(a_lease())
-    view.accounts.apply(an_account())
-    return provider
 
 
 @pytest.fixture

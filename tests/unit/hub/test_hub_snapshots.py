@@ -8,12 +8,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.hub.cycle import Cycle
 from fallow.hub.holdings import Holdings
 from fallow.hub.placements import Placed, most_of
-from fallow.hub.snapshots import pools, purses
+from fallow.hub.snapshots import Supplies, pools, purses
 from fallow.hub.view import HubView
 from fallow.receipts.pricing import UnitPrices
+from fallow.scheduler.snapshot import Provider
 from unit.hub.builders import CREATED, CREATED_UNIX, GPU, a_placement, ended, placed
+from unit.hub.desks import a_desk, furnish
 
 JSON = dict[str, Any]
 PAYER = "0x" + 40 * "a"
@@ -223,3 +226,25 @@ def test_holdings__added_and_removed_in_any_order__come_back_to_nothing(
 
 def test_builders__created__is_the_unix_time_beside_it() -> None:
     assert datetime.fromisoformat(CREATED) == datetime.fromtimestamp(CREATED_UNIX, UTC)
+
+
+def test_supplies__nothing_changed__are_the_same_values_and_follow_what_does() -> None:
+    desk, _, _ = a_desk()
+    furnish(desk)
+    Cycle(desk).run()
+    supplies = Supplies()
+
+    def now(*labels: str) -> Provider:
+        keys = frozenset(labels)
+        (found,) = supplies.of(desk.view, desk.memory.standings, label_keys=keys, decimals=6)
+        return found
+
+    first = now()
+    assert now() is first
+    desk.view.placements.apply(live("p", slots=3)[1])
+    (node,) = now().pools[0].nodes
+    assert node.free[GPU] == 5
+    assert now() is now()
+    assert now("rack") is not now()
+    desk.view.providers.forget({"metadata": {"name": "aurora", "resourceVersion": "9"}})
+    assert supplies.of(desk.view, desk.memory.standings, label_keys=frozenset(), decimals=6) == []
