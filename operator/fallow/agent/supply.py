@@ -1,7 +1,7 @@
 """What the hub is told about the supply: the Quote at once, the ProviderNodes a moment later.
 
-Closing is one write of the Quote, obeyed by everyone at once; nodes follow, gathered for a second, so that
-an owner's burst of pods is one write per node and not one per pod.
+Closing is one write of the Quote, obeyed by everyone at once; nodes follow, gathered for a second (for less
+where they have less to offer), so that an owner's burst of pods is one write per node and not one per pod.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from fallow.resources.quote import QUOTE_NAME, QuoteSpec
 
 log = structlog.get_logger(__name__)
 
+SHRINKING_SECONDS = 0.2
+"""Less on offer is told sooner than more: what a hub places meanwhile would only be handed back."""
 _QUOTE_PRIORITY, _NODE_PRIORITY = -1, 4
 
 
@@ -65,12 +67,12 @@ class Supply:
 
     def tell(self, offer: OfferSpec, offered: Offering, *, now: datetime, shut: str = "") -> float:
         """Write what differs; returns the seconds until something is due without any change."""
-        self._offer, self._shut, unchanged = offer, shut, offered is self._offered
-        self._offered = offered
+        self._offer, self._shut = offer, shut
+        before, self._offered = self._offered, offered
         if not (self._views.quotes.synced.is_set() and self._views.provider_nodes.synced.is_set()):
             return 60.0
         renewal = self._tell_quote(offer, now=now)
-        return min(renewal, self._tell_nodes(offered, unchanged=unchanged))
+        return min(renewal, self._tell_nodes(offered, before))
 
     def _tell_quote(self, offer: OfferSpec, *, now: datetime) -> float:
         if self._writers.pending(QUOTE_NAME):
@@ -120,10 +122,14 @@ class Supply:
         self._views.quotes.apply(answer)
         log.info("quote written", sequence=quote.sequence, closed=quote.closed, valid_until=quote.valid_until)
 
-    def _tell_nodes(self, offered: Offering, *, unchanged: bool) -> float:
+    def _tell_nodes(self, offered: Offering, before: Offering | None) -> float:
         now = self._monotonic()
-        if not unchanged and self._nodes_due is None:
-            self._nodes_due = now + (self._debounce_seconds if self._told_nodes else 0.0)
+        if offered is not before:
+            pause = self._debounce_seconds if self._told_nodes else 0.0
+            if before is not None and _shrinks(offered, before):
+                pause = min(pause, SHRINKING_SECONDS)
+            due = now + pause
+            self._nodes_due = due if self._nodes_due is None else min(due, self._nodes_due)
         if self._nodes_due is None:
             return 60.0
         if now < self._nodes_due:
@@ -176,3 +182,12 @@ class Supply:
         if isinstance(error, FallowError) and not isinstance(error, Conflict | NotFound):
             log.warning("supply not told to the hub", error=str(error))
         self._wake()
+
+
+def _shrinks(offered: Offering, before: Offering) -> bool:
+    """Say whether some node has fewer accelerators on offer than before."""
+    return any(
+        sum(old.offerable.accelerators.values()) > sum(new.offerable.accelerators.values())
+        for name, old in before.nodes.items()
+        if (new := offered.nodes.get(name)) is not None
+    )
