@@ -11,7 +11,7 @@ from fallow.hub.placements import JSON
 from fallow.resources.computejob import ComputeJobSpec
 from fallow.resources.money import parse_amount
 from fallow.scheduler.explain import Wait
-from fallow.scheduler.snapshot import Requirements, Shape
+from fallow.scheduler.snapshot import Job, Requirements, Shape
 
 NUMBERS_PER_RESERVATION = 64
 """Placement numbers reserved with one status write; what a restart leaves unused is never used."""
@@ -88,6 +88,9 @@ class JobRecord:
     standing: Standing | None = None
     account_problem: str = ""
     wait: Wait | None = None
+    asked: Job | None = None
+    """As the scheduler saw it last, and of which standing and account that was made."""
+    asked_of: tuple[Standing, JSON] | None = None
     avoid: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Providers to keep off for a while: how often they could not start its tasks, and until when."""
     last_words: str = ""

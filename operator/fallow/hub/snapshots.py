@@ -91,6 +91,15 @@ def purses(view: HubView, accounts: Iterable[JSON], *, decimals: int, now: int) 
     return result
 
 
+def purse_keys(account: JSON) -> tuple[str, ...]:
+    """Return the keys of the purses that an account's jobs draw on."""
+    key, limits = key_of(account), account["spec"].get("limits") or {}
+    keys = [f"payer:{account['spec']['payer'].lower()}"]
+    keys += [f"total:{key}"] if limits.get("maxTotal") is not None else []
+    keys += [f"day:{key}"] if limits.get("maxPerDay") is not None else []
+    return tuple(keys)
+
+
 def key_of(account: JSON) -> str:
     """Return an account's "namespace/name"."""
     return f"{account['metadata']['namespace']}/{account['metadata']['name']}"
@@ -223,42 +232,21 @@ def build(
     supplies: Supplies | None = None,
 ) -> Snapshot:
     """Return the snapshot of all jobs that wait; `now` is Unix time, `supplies` is kept between cycles."""
-    jobs, accounts = [], {}
+    jobs: list[Job] = []
+    accounts: dict[str, JSON] = {}
     label_keys: set[str] = set()
     for one in waiting:
-        record, spec, shape = one.record, one.record.wish.spec, one.record.wish.shape
-        if spec is None or shape is None or record.standing is None:
-            continue
-        key = key_of(one.account)
-        accounts[key] = one.account
-        label_keys |= {name for name, _ in shape.requirements.node_labels}
-        slots = sum(sum(placed.slots_held().values()) for placed in view.live(one.uid))
-        jobs.append(
-            Job(
-                uid=one.uid,
-                name=f"{one.obj['metadata']['namespace']}/{one.obj['metadata']['name']}",
-                shape=replace(shape, account=one.account["spec"]["payer"].lower()),
-                pending=record.standing.pending,
-                account=key,
-                quotas=sharing.quota_keys(key, shared),
-                purses=(key,),  # replaced below, when the purses of all accounts are known
-                providers_used=frozenset(record.standing.shares),
-                avoided_providers=one.avoided,
-                budget_left=budget_left(view, one.uid, record),
-                created=unix_seconds(one.obj["metadata"]["creationTimestamp"]),
-                priority=spec.priority,
-                gang=spec.gang,
-                slots_left=None if spec.parallelism is None else max(0, spec.parallelism - slots),
-                timeout_seconds=spec.task_timeout_seconds,
-                placement_tasks=MAX_INLINE_TASKS if spec.results == "Inline" else None,
-            )
-        )
+        job = _job_of(view, one, shared)
+        if job is not None:
+            jobs.append(job)
+            accounts[job.account] = one.account
+            label_keys |= {name for name, _ in job.shape.requirements.node_labels}
     held = purses(view, accounts.values(), decimals=decimals, now=now)
     providers = (supplies or Supplies()).of(
         view, standings, label_keys=frozenset(label_keys), decimals=decimals
     )
     return Snapshot(
-        jobs=tuple(replace(job, purses=tuple(purse.key for purse in held[job.purses[0]])) for job in jobs),
+        jobs=tuple(jobs),
         providers=tuple(providers),
         purses=tuple({purse.key: purse for some in held.values() for purse in some}.values()),
         limits=limits,
@@ -268,3 +256,37 @@ def build(
         running=sharing.running(view, now=now),
         now=now,
     )
+
+
+def _job_of(view: HubView, one: Waiting, shared: SharingSettings) -> Job | None:
+    """Return a job as the scheduler sees it: the same value until it or its account is looked at anew."""
+    record, spec, shape = one.record, one.record.wish.spec, one.record.wish.shape
+    if spec is None or shape is None or record.standing is None:
+        return None
+    # NB: whatever else it depends on (placements, claims, its spec) makes the cycle add it up anew.
+    known, of = record.asked, record.asked_of
+    same = of is not None and of[0] is record.standing and of[1] is one.account
+    if known is not None and same and known.avoided_providers == one.avoided:
+        return known
+    key = key_of(one.account)
+    slots = sum(sum(placed.slots_held().values()) for placed in view.live(one.uid))
+    record.asked_of = (record.standing, one.account)
+    record.asked = Job(
+        uid=one.uid,
+        name=f"{one.obj['metadata']['namespace']}/{one.obj['metadata']['name']}",
+        shape=replace(shape, account=one.account["spec"]["payer"].lower()),
+        pending=record.standing.pending,
+        account=key,
+        quotas=sharing.quota_keys(key, shared),
+        purses=purse_keys(one.account),
+        providers_used=frozenset(record.standing.shares),
+        avoided_providers=one.avoided,
+        budget_left=budget_left(view, one.uid, record),
+        created=unix_seconds(one.obj["metadata"]["creationTimestamp"]),
+        priority=spec.priority,
+        gang=spec.gang,
+        slots_left=None if spec.parallelism is None else max(0, spec.parallelism - slots),
+        timeout_seconds=spec.task_timeout_seconds,
+        placement_tasks=MAX_INLINE_TASKS if spec.results == "Inline" else None,
+    )
+    return record.asked
