@@ -9,9 +9,7 @@ from typing import Any
 
 import money_terms as money
 from integration.command_line import fallow
-from integration.test_settler import World, chain_world, hub_lease
-
-__all__ = ["chain_world", "hub_lease"]  # fixtures
+from integration.settler_world import World
 
 
 def verify(world: World, what: str, name: str, *more: str) -> tuple[int, dict[str, Any]]:

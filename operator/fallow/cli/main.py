@@ -46,10 +46,15 @@ def _options(
 
 
 @app.command(
-    context_settings=_PASSED_ON, help="Run the hub's operator. `fallow hub --help` explains every setting."
+    context_settings=_PASSED_ON,
+    help="Run the hub's operator. `fallow hub --help` explains every setting. `fallow hub restore` brings a "
+    "hub that came back from a backup up to date.",
 )
 def hub(context: typer.Context) -> None:
-    """Run the hub's operator."""
+    """Run the hub's operator, or restore it."""
+    if context.args[:1] == ["restore"]:
+        tool: typer.Typer = importlib.import_module("fallow.cli.restore").app
+        tool(args=context.args[1:], prog_name=f"{context.command_path} restore")
     run.hub(context.args)
 
 

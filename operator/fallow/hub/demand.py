@@ -44,6 +44,9 @@ class Demand:
         desk.memory.gone.discard(uid)
         record = self._record(uid, job)
         record.folded = read_folded(job.get("status") or {}, decimals=desk.decimals)
+        # Numbers beyond ours are folded where `fallow hub restore` did it.
+        used = max((last for _, last in record.folded.placements.pairs), default=-1)
+        record.next_number = max(record.next_number, used + 1)
         if record.wish.spec is None:
             desk.memory.waiting.discard(uid)
             return

@@ -17,6 +17,12 @@ from fallow.scheduler.snapshot import Limits
 
 log = structlog.get_logger(__name__)
 
+_BEHIND = Wait(
+    "The hub was restored from a backup older than its settlements: its admin has to run "
+    "`fallow hub restore`.",
+    "HubBehind",
+)
+
 
 class Dispatch:
     """Places waiting tasks."""
@@ -29,6 +35,8 @@ class Dispatch:
     def run(self) -> set[str]:
         """Place what fits now; returns the jobs of which something is new to say."""
         desk = self._desk
+        if desk.view.unfolded:
+            return self._hold_back()
         ready = [one for uid in sorted(desk.memory.waiting) if (one := self._ready(uid)) is not None]
         if not ready:
             return set()
@@ -57,6 +65,16 @@ class Dispatch:
             if wait != one.record.wait:
                 one.record.wait = wait
                 told.add(one.uid)
+        return told
+
+    def _hold_back(self) -> set[str]:
+        """Place nothing: the hub has forgotten what was run and paid, and would run it again."""
+        told: set[str] = set()
+        for uid in self._desk.memory.waiting:
+            record = self._desk.memory.records.get(uid)
+            if record is not None and record.wait != _BEHIND:
+                record.wait = _BEHIND
+                told.add(uid)
         return told
 
     def _ready(self, uid: str) -> snapshots.Waiting | None:

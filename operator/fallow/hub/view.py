@@ -23,7 +23,7 @@ from fallow.kube import kinds
 from fallow.kube.view import Change, View
 from fallow.receipts.statements import unix_seconds
 from fallow.resources.money import parse_amount
-from fallow.resources.naming import PROVIDER_NAMESPACE_PREFIX
+from fallow.resources.naming import ANNOTATION_UNFOLDED, PROVIDER_NAMESPACE_PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,8 @@ class HubView:
         self.touched_providers: set[str] = set()
         self._on_lease = on_lease
         self._decimals = decimals
+        self.unfolded: set[str] = set()
+        """Settlements of which this hub forgot what was paid: it was restored from an older backup."""
         self._counted_settlements: set[str] = set()
         self._requests: dict[str, tuple[tuple[str, int], ...]] = {}
 
@@ -207,6 +209,11 @@ class HubView:
     def _settlement_changed(self, change: Change, obj: JSON) -> None:
         # A Settlement's lines never change and it stays confirmed; it counts from its first sight as such.
         name = obj["metadata"]["name"]
+        if change != "DELETED" and ANNOTATION_UNFOLDED in (obj["metadata"].get("annotations") or {}):
+            self.unfolded.add(name)
+        elif name in self.unfolded:
+            self.unfolded.discard(name)
+            self.touch_all()
         confirmed = change != "DELETED" and (obj.get("status") or {}).get("state") == "Confirmed"
         if not confirmed or name in self._counted_settlements:
             return

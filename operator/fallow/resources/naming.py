@@ -17,6 +17,9 @@ LABEL_PLACEMENT_UID = f"{GROUP}/placement-uid"
 LABEL_INDEX = f"{GROUP}/index"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_GUEST = f"{GROUP}/guest"
+ANNOTATION_UNFOLDED = f"{GROUP}/not-folded"
+"""On a Settlement that the settler replayed from the archive: the hub forgot what was paid in it, and
+schedules nothing until `fallow hub restore` has told it."""
 FINALIZER_OUTCOME = f"{GROUP}/outcome"
 
 

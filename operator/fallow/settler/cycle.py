@@ -70,5 +70,7 @@ class Cycle:
                 return obj, self._parts.archive.load(from_hex(obj["spec"]["bundleHash"]))
         for bundle in self._parts.archive.followers(position.commitment):
             if to_hex(bundle.hash) not in abandoned:
-                return await self._parts.create(bundle), bundle
+                claims = self._parts.hub.claims
+                known = all(claims.get(one.name, namespace=one.namespace) for one in bundle.claims)
+                return await self._parts.create(bundle, forgotten=not known), bundle
         return None

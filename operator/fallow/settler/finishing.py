@@ -75,7 +75,7 @@ class Finisher:
             log.warning("this hub is behind its settlements: replaying the archive", epochs=len(lacking))
         else:
             self._looked_up = history.epochs
-        return [self._parts.settlement(self._parts.archive.find(each)) for each in lacking]
+        return [self._parts.settlement(self._parts.archive.find(each), forgotten=True) for each in lacking]
 
     async def _finish_one(self, obj: JSON, position: Position) -> None:
         bundle = self._parts.archive.load(from_hex(obj["spec"]["bundleHash"]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from fallow.resources.naming import ANNOTATION_UNFOLDED
 from fallow.settings import EpochSettings
 from fallow.settler import statuses
 from fallow.settler.archive import DirectoryArchive
@@ -47,18 +48,25 @@ class Parts:
         """Return the time for conditions."""
         return datetime.fromtimestamp(self.unix_now(), UTC)
 
-    def settlement(self, bundle: Bundle) -> JSON:
-        """Return the Settlement object of a bundle."""
-        return statuses.settlement_object(
+    def settlement(self, bundle: Bundle, *, forgotten: bool = False) -> JSON:
+        """Return the Settlement object of a bundle.
+
+        `forgotten` marks one whose claims this hub does not know any more: it then schedules nothing
+        until `fallow hub restore` has told it what was run and paid.
+        """
+        made = statuses.settlement_object(
             bundle,
             name=self.payments.settlement_name(bundle),
             mode=self.payments.mode,
             signature=self.payments.signature(bundle),
         )
+        if forgotten:
+            made["metadata"]["annotations"] = {ANNOTATION_UNFOLDED: "true"}
+        return made
 
-    async def create(self, bundle: Bundle) -> JSON:
+    async def create(self, bundle: Bundle, *, forgotten: bool = False) -> JSON:
         """Create a bundle's Settlement, or find it created."""
-        made = await self.hub.create_settlement(self.settlement(bundle))
+        made = await self.hub.create_settlement(self.settlement(bundle, forgotten=forgotten))
         self.faults.reach(FaultPoint.SETTLEMENT_CREATED)
         return made
 
