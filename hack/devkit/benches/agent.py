@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from devkit.errors import DevkitError
 from devkit.rig import ApiError, ApiServer, Rig, default_members, up
 from devkit.scenario.pod_log import PODS
 from devkit.scenario.submitting import GROUP, JOBS, Json, a_job, condition, submit, wait_for
@@ -54,7 +55,7 @@ def _measure(rig: Rig) -> dict[str, Any]:
             ended.setdefault(int(labels["fallow.dev/index"]), now)
 
     def on_job(obj: Json, now: float) -> None:
-        for index in IndexRanges.parse(obj.get("status", {}).get("succeeded") or ""):
+        for index in IndexRanges.parse(obj.get("status", {}).get("succeededTasks") or ""):
             told.setdefault(index, now)
 
     hub = rig.client("hub_admin")
@@ -71,7 +72,11 @@ def _measure(rig: Rig) -> dict[str, Any]:
         wait_for(
             rig, job, lambda j: condition(j, "Succeeded") == "True", seconds=LIMIT_SECONDS, what="to end"
         )
-        hub.until("every end to be seen", lambda: len(told) == TASKS == len(ended), seconds=30)
+        try:
+            hub.until("every end to be seen", lambda: len(told) == TASKS == len(ended), seconds=30)
+        except DevkitError as error:
+            seen = f"{len(created)} pods, {len(ended)} ends, {len(told)} told"
+            raise DevkitError(f"{error} Seen: {seen}.") from error
     hub.until("all to be settled", lambda: not hub.get(f"{GROUP}/placements")["items"], seconds=120)
     create = sorted(now - placed[uid] for uid, now in created.values())
     report = sorted(told[index] - ended[index] for index in told)
@@ -139,6 +144,8 @@ class _Timed:
                 for event in self._client.watch(
                     self._path, resourceVersion=self._position, timeoutSeconds="25"
                 ):
+                    if event["type"] == "ERROR":
+                        raise DevkitError(f"A watch of {self._path} broke: {event['object']}")
                     self._position = event["object"]["metadata"]["resourceVersion"]
                     self._tell(event["object"], time.monotonic())
                     if self._stopping.is_set():

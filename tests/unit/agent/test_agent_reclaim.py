@@ -214,7 +214,7 @@ def test_patience__by_this_processs_clock__counts_from_first_sight() -> None:
     patience, pod = Patience(seconds=2), a_waiting_pod()
     assert patience.due([pod], monotonic=10) == (frozenset(), 2)
     assert patience.due([pod], monotonic=11.5) == (frozenset(), 0.5)
-    assert patience.due([pod], monotonic=12) == ({"w"}, float("inf"))
+    assert patience.due([pod], monotonic=12) == (frozenset({"w"}), float("inf"))
     assert patience.due([], monotonic=13) == (frozenset(), float("inf"))
     assert patience.due([pod], monotonic=14) == (frozenset(), 2)
 
@@ -231,10 +231,10 @@ def test_plan__any_guests_and_pods__room_is_really_made_and_no_guest_goes_in_vai
     nodes = [a_node(n, gpus=8) for n in ("n1", "n2", "n3")]
     used = {n.name: 0 for n in nodes}
     guests = []
-    for i, (node, count) in enumerate(held):
-        if used[node] + count + (owned if node == "n1" else 0) <= 8:
-            used[node] += count
-            guests.append(a_guest(i, node, since=i, gpus=count))
+    for i, (name, count) in enumerate(held):
+        if used[name] + count + (owned if name == "n1" else 0) <= 8:
+            used[name] += count
+            guests.append(a_guest(i, name, since=i, gpus=count))
     waiting = [a_waiting_pod(f"w{i}", gpus=n) for i, n in enumerate(wanted)]
     owners = [an_owner("n1", gpus=owned)] if owned else []
     found = planned(waiting, nodes, guests, owners=owners, due=[w.uid for w in waiting])
