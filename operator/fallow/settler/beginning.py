@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 
 from fallow.receipts.epochs import Epoch
+from fallow.receipts.statements import unix_seconds
+from fallow.receipts.words import from_hex
 from fallow.settler import statuses
 from fallow.settler.bundle import Bundle
 from fallow.settler.claim_checks import CheckedClaim, check_claim
@@ -23,6 +25,7 @@ from fallow.settler.refusals import ClaimRefused, PayeeRefused, PayerRefused
 log = structlog.get_logger(__name__)
 
 JSON = dict[str, Any]
+_DAY_SECONDS = 86_400
 
 
 class Beginner:
@@ -92,8 +95,28 @@ class Beginner:
             now=position.time,
             decimals=self._parts.money.decimals,
             max_claims=self._parts.epochs.max_claims,
+            charged_today=self._charged_today(),
         )
         return gather(candidates, known)
+
+    def _charged_today(self) -> dict[str, int]:
+        """Return what accounts were charged by the epochs whose Settlements are younger than a day.
+
+        One that was restored from the archive counts from its restoration: rather too much than too little.
+        """
+        history, since = self._parts.history, self._parts.unix_now() - _DAY_SECONDS
+        total: dict[str, int] = {}
+        for epoch in range(history.epochs, 0, -1):
+            made = [
+                unix_seconds(obj["metadata"]["creationTimestamp"])
+                for obj in self._parts.hub.index.of_epoch(epoch)
+                if from_hex(obj["spec"]["commitment"]) == history.commitment(epoch)
+            ]
+            if made and max(made) <= since:
+                break
+            for account, amount in history.charges(epoch).items():
+                total[account] = total.get(account, 0) + amount
+        return total
 
     def _bundle(self, gathered: Gathered, position: Position) -> Bundle | None:
         due = is_due(

@@ -73,6 +73,8 @@ class CheckedClaim:
     counted: Counted
     max_total: int | None
     """Limit that the payer signed for the whole authorization, in smallest units."""
+    max_per_day: int | None = None
+    """Limit that the payer signed for any 24 hours, in smallest units."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -99,7 +101,7 @@ def check_claim(obj: Mapping[str, Any], *, money: Money) -> CheckedClaim:
         raise
     except (ValidationError, FallowError, ValueError) as error:
         raise ClaimRefused("Malformed", _first_line(error)) from error
-    limit = spec.terms.account.limits.max_total
+    limits = spec.terms.account.limits
     return CheckedClaim(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -108,8 +110,13 @@ def check_claim(obj: Mapping[str, Any], *, money: Money) -> CheckedClaim:
         spec=obj["spec"],
         claim=made,
         counted=counted(obj["spec"], decimals=money.decimals),
-        max_total=None if limit is None else parse_amount(limit, decimals=money.decimals),
+        max_total=_limit(limits.max_total, money),
+        max_per_day=_limit(limits.max_per_day, money),
     )
+
+
+def _limit(text: str | None, money: Money) -> int | None:
+    return None if text is None else parse_amount(text, decimals=money.decimals)
 
 
 def counted(spec: Mapping[str, Any], *, decimals: int) -> Counted:
@@ -167,6 +174,8 @@ def _check_signatures(spec: PaymentClaimSpec, covered: list[Ended], *, money: Mo
         )
     except FallowError as error:
         raise ClaimRefused("ReceiptRefused", str(error)) from error
+    if (spec.receipt.sequence == 1) != (spec.receipt.previous == to_hex(bytes(32))):
+        raise ClaimRefused("ReceiptRefused", "the receipt's number and its predecessor contradict each other")
     if money.domain.chain_id == 0:
         return  # a ledger's accounts are the hub admin's word
     given = terms.account.authorization

@@ -24,7 +24,7 @@ class Wait:
     """Why a claim is not in the epoch yet."""
 
     reason: str
-    """PayeeUnregistered, PayerUnbound, PayerUnfunded, AboveCap, TooSoon or LimitReached."""
+    """PayeeUnregistered, PayerUnbound, PayerUnfunded, AboveCap, TooSoon, LimitReached or DayLimitReached."""
     message: str
 
 
@@ -51,6 +51,8 @@ class Known:
     """Unix seconds of the chain."""
     decimals: int
     max_claims: int
+    charged_today: Mapping[str, int] = field(default_factory=dict)
+    """By account (namespace/name): smallest units settled in the last 24 hours."""
 
 
 def gather(candidates: Sequence[CheckedClaim], known: Known) -> Gathered:
@@ -125,5 +127,12 @@ def _wait(claim: CheckedClaim, present: Books, known: Known) -> Wait | None:
         missing = format_amount(charged + amount - claim.max_total, decimals=known.decimals)
         return Wait(
             reason="LimitReached", message=f"The limit maxTotal of account {account} is {missing} too low."
+        )
+    today = known.charged_today.get(account, 0) + present.by_account.get(account, 0)
+    if claim.max_per_day is not None and today + amount > claim.max_per_day:
+        missing = format_amount(today + amount - claim.max_per_day, decimals=known.decimals)
+        return Wait(
+            reason="DayLimitReached",
+            message=f"The limit maxPerDay of account {account} is {missing} too low for today.",
         )
     return None

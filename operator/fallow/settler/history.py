@@ -25,6 +25,7 @@ class History:
         self._genesis = genesis_commitment(domain)
         self._commitments = [self._genesis]
         self.books = Books()
+        self._charges: list[dict[str, int]] = [{}]
         self.generation = 0
         """Rises whenever final epochs were undone and everything was read anew."""
 
@@ -36,6 +37,10 @@ class History:
     def commitment(self, epoch: int) -> bytes | None:
         """Return the commitment of a final epoch."""
         return self._commitments[epoch] if 0 <= epoch < len(self._commitments) else None
+
+    def charges(self, epoch: int) -> dict[str, int]:
+        """Return what each account was charged by a final epoch, in smallest units."""
+        return self._charges[epoch]
 
     def commitments(self) -> list[bytes]:
         """Return the commitments of all final epochs, 1 first."""
@@ -59,8 +64,11 @@ class History:
         if at != self._commitments[-1]:
             log.error("final epochs were undone: reading all of them again", known=self.epochs)
             self.generation += 1
-            self.books, self._commitments = Books(), [self._genesis]
+            self.books, self._commitments, self._charges = Books(), [self._genesis], [{}]
         for bundle in reversed(fresh):
+            charges: dict[str, int] = {}
             for paid in bundle.counted():
                 self.books.add(paid)
+                charges[paid.account] = charges.get(paid.account, 0) + paid.amount
+            self._charges.append(charges)
             self._commitments.append(bundle.commitment)

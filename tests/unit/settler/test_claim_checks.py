@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 import money_terms as money
-from fallow.receipts.statements import timestamp
+from fallow.receipts.statements import sign_receipt, timestamp
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import to_hex
+from fallow.resources.ended import Ended
 from fallow.resources.terms import Terms
 from fallow.settler.claim_checks import CheckedClaim, Money, check_claim
 from fallow.settler.refusals import ClaimRefused
@@ -123,6 +124,18 @@ def test_claim__that_charges_a_strangers_payer__is_refused() -> None:
 def test_claim__placed_after_the_consent_expired__is_refused() -> None:
     account = money.an_account(DOMAIN, expiry=1_800_000_000)
     assert _reason(money.a_claim(ENDED, terms=_terms(account=account))) == "AuthorizationExpired"
+
+
+def test_claim__receipt_without_its_predecessor__is_refused() -> None:
+    claim = money.a_claim(ENDED, terms=_terms())
+    second = sign_receipt(
+        [Ended.parse(each) for each in ENDED], terms=claim.terms, job_uid=claim.job.uid,
+        placement_uid=claim.placement.uid, previous=claim.receipt, period=(1_800_000_000, 1_800_003_600),
+        key=money.key("signer"),
+    )  # fmt: skip
+    assert _check(claim.model_copy(update={"receipt": second})).claim.amount == 2_700_000
+    torn = second.model_copy(update={"sequence": 1})
+    assert _reason(claim.model_copy(update={"receipt": torn})) == "ReceiptRefused"
 
 
 def test_claim__price_raised_after_the_receipt__is_refused() -> None:

@@ -24,7 +24,7 @@ HOUR = 1_800_000
 
 
 def _claim(*, payer: str = "payer", payee: str = "payee", age: int = 0, **more: Any) -> CheckedClaim:
-    limits = AccountLimits(max_total=more.pop("max_total", None))
+    limits = AccountLimits(max_total=more.pop("max_total", None), max_per_day=more.pop("max_per_day", None))
     terms = money.some_terms(
         DOMAIN,
         account=money.an_account(DOMAIN, payer=payer, limits=limits),
@@ -114,6 +114,16 @@ def test_gather__limit_of_the_authorization__counts_what_was_paid_before() -> No
     gathered = _gather(second, past=past)
     assert gathered.waiting[second.key].reason == "LimitReached"
     assert "0.1" in gathered.waiting[second.key].message
+
+
+def test_gather__limit_of_a_day__counts_what_was_charged_today_and_within_the_epoch() -> None:
+    first, second, free = _claim(age=2, max_per_day="3.6"), _claim(age=1, max_per_day="3.6"), _claim()
+    today = {first.counted.account: HOUR}
+    gathered = _gather(first, second, free, charged_today=today)
+    assert gathered.chosen == [first, free]
+    assert gathered.waiting[second.key].reason == "DayLimitReached"
+    assert "1.8 too low" in gathered.waiting[second.key].message
+    assert _gather(first, second, charged_today={}).chosen == [first, second]
 
 
 def test_gather__second_success_of_an_index__is_refused_within_one_epoch_too() -> None:
