@@ -81,6 +81,8 @@ class View:
             return False
         if self._deleted_at(key) >= version:
             return False
+        # Who wrote which field is a good part of an object's memory, and nothing that we ask.
+        obj["metadata"].pop("managedFields", None)
         # NB: deleted and created again between two lists: another object under an old name.
         reborn = known is not None and known["metadata"].get("uid") != obj["metadata"].get("uid")
         if known is not None and reborn:

@@ -136,3 +136,13 @@ def test_view__whatever_the_order_of_news__ends_with_the_newest(order: tuple[int
     for index in order:
         news[index]()
     assert it.version("a") == 8
+
+
+def test_apply__what_servers_note_of_writers__is_not_kept() -> None:
+    it = Watched()
+    obj = thing("a", 1)
+    obj["metadata"]["managedFields"] = [{"manager": "somebody"}]
+    assert it.view.apply(obj)
+    kept = it.view.get("a", namespace="ns")
+    assert kept is not None
+    assert "managedFields" not in kept["metadata"]
