@@ -67,11 +67,16 @@ def agent(context: typer.Context) -> None:
 
 
 @app.command(
-    context_settings=_PASSED_ON, help="Run the settler. `fallow settler --help` explains every setting."
+    context_settings=_PASSED_ON,
+    help="Run the settler. `fallow settler --help` explains every setting; `fallow settler resume --help` how it "
+    "goes on after a transaction of its key that it does not know.",
 )
 def settler(context: typer.Context) -> None:
-    """Run the settler."""
-    run.settler(context.args)
+    """Run the settler, or let it go on."""
+    if context.args[:1] == ["resume"]:
+        typer.echo(importlib.import_module("fallow.settler.resume").run(context.args[1:]))
+    else:
+        run.settler(context.args)
 
 
 @app.command(
