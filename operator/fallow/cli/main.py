@@ -68,8 +68,8 @@ def agent(context: typer.Context) -> None:
 
 @app.command(
     context_settings=_PASSED_ON,
-    help="Run the settler. `fallow settler --help` explains every setting; `fallow settler resume --help` how it "
-    "goes on after a transaction of its key that it does not know.",
+    help="Run the settler. `fallow settler --help` explains every setting; `fallow settler resume --help` "
+    "how it goes on after a transaction of its key that it does not know.",
 )
 def settler(context: typer.Context) -> None:
     """Run the settler, or let it go on."""
