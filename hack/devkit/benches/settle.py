@@ -50,6 +50,7 @@ _DEPOSIT = 10**13
 _FAR = 4_000_000_000
 _LIMIT_SECONDS = 6 * 3600.0
 _POLL_SECONDS = 2.0
+_WRITERS = 4
 _FALLOW = str(Path(sys.executable).with_name("fallow"))
 
 
@@ -173,15 +174,15 @@ def _quote(chain: Chain, number: int, payee: LocalAccount, signer: LocalAccount)
 
 
 def _write_claims(world: _World, count: int) -> None:
-    def write(numbers: range) -> None:
-        client = world.rig.hub_client()
+    def write(client: ApiServer, numbers: range) -> None:
         for obj in _claims(world, numbers):
             namespace = obj["metadata"]["namespace"]
             client.post(f"{API}/namespaces/{namespace}/paymentclaims", obj)
 
-    chunks = [range(start, min(start + 500, count)) for start in range(0, count, 500)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, chunks))
+    # NB: clients are made here, one after the other: they read their certificates from one file.
+    clients = [world.rig.hub_client() for _ in range(_WRITERS)]
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        list(pool.map(write, clients, (range(at, count, _WRITERS) for at in range(_WRITERS))))
 
 
 def _claims(world: _World, numbers: range) -> Iterator[dict[str, Any]]:
