@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from devkit.errors import DevkitError
+from devkit.interrupts import terminate_like_ctrl_c
 
 
 def main(package: ModuleType, arguments: Sequence[str], *, program: str, all_without_name: bool) -> int:
@@ -17,6 +18,7 @@ def main(package: ModuleType, arguments: Sequence[str], *, program: str, all_wit
 
     Without a name it lists what there is, or runs all of it when `all_without_name`.
     """
+    terminate_like_ctrl_c()
     known = names_in(package)
     parser = argparse.ArgumentParser(prog=program, description=(package.__doc__ or "").split("\n\n")[0])
     parser.add_argument("name", nargs="?", help=f"which: {', '.join(known) or 'there is none yet'}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
-from types import FrameType
 
 import pytest
 
@@ -22,14 +20,6 @@ BOREALIS = Member(
     region="us-east-1",
     prices={"gpu": "2.20", "cpu": "0.012", "memory_gib": "0.0012"},
 )
-
-
-def pytest_configure() -> None:
-    # A terminated run must bring its rig down as an interrupted one does.
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,12 @@
 """Real API servers for the tests of this directory: one rig for the session, namespaces per test."""
 
-import signal
 import uuid
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import pytest
 
 from devkit.rig import Rig, default_members, up
 from integration.settler_world import chain_world, hub_lease, ledger_world  # noqa: F401  (fixtures)
-
-
-def pytest_configure() -> None:
-    # A terminated run must bring its rig down as an interrupted one does.
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 @pytest.fixture(scope="session")

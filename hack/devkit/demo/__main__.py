@@ -10,13 +10,11 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +24,7 @@ from devkit.demo.balance import Comparison, compare
 from devkit.demo.picture import Picture, take
 from devkit.demo.view import view
 from devkit.errors import DevkitError
+from devkit.interrupts import terminate_like_ctrl_c
 from devkit.rig import Member, Rig, up
 from devkit.rig.chain import credits_and_debits
 from fallow.resources.money import format_amount
@@ -62,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--state", type=Path, metavar="DIR", help="where the rig lives (default: a new directory)"
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # ended like Ctrl-C: the rig goes down with us
+    terminate_like_ctrl_c()
     console = Console(soft_wrap=True)
     state = options.state or Path(tempfile.mkdtemp(prefix="fallow-demo-"))
     started = time.monotonic()
@@ -206,10 +205,6 @@ def _say_next(rig: Rig, console: Console) -> None:
         f"End it with: hack/rig down --state {shlex.quote(str(rig.state))}",
     )
     console.print("\n".join(lines), markup=False, highlight=False)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

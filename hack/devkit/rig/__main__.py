@@ -1,12 +1,11 @@
 """The command line of hack/rig."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from devkit.errors import DevkitError, RigError
+from devkit.interrupts import terminate_like_ctrl_c
 from devkit.rig.lifecycle import down, processes_of, up
 from devkit.rig.members import default_members
 from devkit.rig.processes import Processes
@@ -16,8 +15,7 @@ from devkit.toolchain import PROGRAMS, contracts_toolchain, ensure
 
 def main() -> int:
     """Run one command; return the exit status."""
-    # A SIGTERM must clean up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
+    terminate_like_ctrl_c()
     arguments = _parser().parse_args()
     try:
         return int(arguments.run(arguments))
@@ -27,10 +25,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Interrupted; what was started has been ended.", file=sys.stderr)
         return 130
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _up(arguments: argparse.Namespace) -> int:
