@@ -1,4 +1,4 @@
-"""Real API servers for the tests of this directory: one rig for the session, namespaces per test."""
+"""Real API servers for the tests of this directory: a rig for each file, namespaces per test."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ from devkit.rig import Rig, default_members, up
 from integration.settler_world import chain_world, hub_lease, ledger_world  # noqa: F401  (fixtures)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Hub, aurora and borealis (two nodes of eight H100 each) with CRDs, RBAC and identities; no Fallow.
 
-    Shared by all tests of the session: use namespaces of your own, and names that no other test uses
-    for what is not in a namespace.
+    Shared by all tests of a file: use namespaces of your own, and names that no other test uses for what
+    is not in a namespace. Not by files: a hub that one of them runs would act on what another left.
     """
     with up(
         tmp_path_factory.mktemp("rig"),

@@ -33,7 +33,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("fake-nvml"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nodes(rig: Rig) -> list[str]:
     return [item["metadata"]["name"] for item in rig.members[MEMBER].client().get("/api/v1/nodes")["items"]]
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+NEVER_HEARD = ""
+"""Version of a Lease that is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class SilenceLimits:
@@ -118,9 +121,10 @@ class Staleness:
         return heard.promised if heard.promised > usual else 0.0
 
     def _suspect(self, now: float) -> None:
-        fell = [heard.fell_silent_at for heard in self._providers.values()]
-        silent = [at for at in fell if at is not None]
-        total = len(self._providers)
+        # NB: one whose agent never came cannot fall silent, and says nothing about our own network.
+        known = [heard for heard in self._providers.values() if heard.version != NEVER_HEARD]
+        silent = [heard.fell_silent_at for heard in known if heard.fell_silent_at is not None]
+        total = len(known)
         if self.suspected_until is not None:
             # The hold ends by time, or as soon as the larger part speaks again.
             if now >= self.suspected_until or len(silent) <= total * self.limits.suspect_share:

@@ -11,6 +11,7 @@ from fallow.hub.carrying import provider_key
 from fallow.hub.desk import Desk
 from fallow.hub.placements import JSON
 from fallow.hub.providers import Hearing, read_quote, standing
+from fallow.hub.staleness import NEVER_HEARD
 from fallow.hub.view import AGENT_LEASE
 from fallow.kube.compare_and_set import merge_patch
 from fallow.resources.naming import provider_namespace
@@ -41,7 +42,7 @@ class Supply:
         namespace = provider_namespace(name)
         lease = desk.view.leases.get(AGENT_LEASE, namespace=namespace)
         if lease is None:  # counted from now: an agent that never comes is silent after a while
-            desk.staleness.heard(name, "")
+            desk.staleness.heard(name, NEVER_HEARD)
         quote = desk.quote_of(name)
         if quote is None:
             memory.terms.pop(name, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fallow.hub.staleness import SilenceLimits, Staleness
+from fallow.hub.staleness import NEVER_HEARD, SilenceLimits, Staleness
 
 
 class Story:
@@ -110,6 +110,15 @@ def test_half_of_three_fall_silent_at_once__hub_suspects_itself_for_ten_minutes_
     assert story.staleness.released("a", unreachable_seconds=20)
     story.passes(300, speaking=("c",))
     assert story.staleness.released("a", unreachable_seconds=20), "it suspects itself once per event"
+
+
+def test_providers_whose_agent_never_came__do_not_count_as_fallen_silent() -> None:
+    story = Story("a", "b")
+    for name in ("accepted-early", "never-installed"):
+        story.staleness.heard(name, NEVER_HEARD)
+    story.passes(25, speaking=("b",))
+    assert not story.staleness.suspects_itself()
+    assert story.staleness.released("a", unreachable_seconds=20)
 
 
 def test_most_speak_again__suspicion_ends_early() -> None:
