@@ -215,9 +215,6 @@ class ProviderSilenceSettings(Group):
 
     silent_seconds: Seconds = 20
     """After this many seconds without a heartbeat a provider gets no new work."""
-    unreachable_seconds: Seconds = 20
-    """Default for jobs that do not say: after this many seconds their unfinished tasks run
-    elsewhere."""
     mass_silence_providers: int = Field(default=3, ge=2)
     """With at least this many providers, and more than half of them silent at once, the hub
     suspects itself."""
@@ -305,8 +302,6 @@ class NodeSettings(Group):
     debounce_seconds: float = Field(default=1, ge=0, le=60)
     """Pause between a change of a node or owner pod and its ProviderNode, in seconds; closing
     does not wait for it."""
-    resync_seconds: Seconds = 60
-    """All nodes are looked at again at least this often, in seconds."""
 
 
 class QuoteSettings(Group):

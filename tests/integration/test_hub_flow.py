@@ -25,7 +25,6 @@ def hub(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProce
         rig,
         log,
         FALLOW_SILENCE__SILENT_SECONDS="3",
-        FALLOW_SILENCE__UNREACHABLE_SECONDS="5",
     ) as hub:
         yield hub
 

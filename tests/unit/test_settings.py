@@ -54,7 +54,7 @@ def test_parse__one_of_a_group__leaves_the_others_at_their_defaults(monkeypatch:
     settings, _ = parse(HubSettings, ["--silence.mass-silence-providers=5"])
     assert settings.silence.silent_seconds == 7
     assert settings.silence.mass_silence_providers == 5
-    assert settings.silence.unreachable_seconds == 20
+    assert settings.silence.mass_silence_window_seconds == 30
 
 
 def test_parse__defaults__are_what_the_design_says() -> None:
