@@ -23,6 +23,7 @@ from fallow.hub.cycle import Cycle
 from fallow.hub.desk import Clock, Desk
 from fallow.hub.metrics import HubMetrics
 from fallow.hub.placements import JSON
+from fallow.hub.slices import in_slices
 from fallow.hub.staleness import SilenceLimits, Staleness
 from fallow.hub.view import HubView
 from fallow.kube.client import ApiServer
@@ -200,7 +201,7 @@ class Hub:
             view.dirty.clear()
             started = time.monotonic()
             try:
-                cycle.run()
+                await in_slices(cycle.steps())
             except Exception:
                 # NB: a bug must not end the process: it would come back to the same objects and die again.
                 log.exception("the cycle failed")

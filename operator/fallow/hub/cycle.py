@@ -1,7 +1,8 @@
 """The hub's cycle: from what changed to what to write, in numbered steps.
 
-`run` reads the view, decides and submits; it never waits. What something happened to is looked at; the rest
-is left alone, but for its turn once every `resync_seconds`.
+It reads the view, decides and submits; it waits for no answer. What something happened to is looked at; the
+rest is left alone, but for its turn once every `resync_seconds`. Where there is much to do (10,000 jobs after
+a start) it is done in slices, between which events and answers come in (`slices`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fallow.hub.demand import Demand
 from fallow.hub.desk import Desk
 from fallow.hub.dispatch import Dispatch
 from fallow.hub.retention import Retention, Turns
+from fallow.hub.slices import Slices, at_once
 from fallow.hub.steps import Steps
 from fallow.hub.supply import Supply
 
@@ -50,31 +52,36 @@ class Cycle:
         self._dispatched_at = float("-inf")
 
     def run(self) -> None:
-        """Decide on everything that was touched since the last time, and on all that waits."""
+        """Decide on everything that was touched since the last time, and on all that waits, at once."""
+        at_once(self.steps())
+
+    def steps(self) -> Slices[None]:
+        """Do the same in steps. The view may change between them; that is for the next cycle."""
         now = self._desk.clock.monotonic()
         view = self._desk.view
         # 1. Time: who is silent, whose status was put off until now, and whose turn it is.
         if now - self._listened_at >= LISTEN_SECONDS:
             self._listened_at = now
             self._listen(now)
-        self._recall(now)
+        yield from self._recall(now)
         # 2. Providers that something happened to: where they stand, and so who may be given work.
         providers = _taken(view.touched_providers)
-        _each(providers, self._supply.judge)
+        yield from _each(providers, self._supply.judge)
         # 3. Jobs that something happened to: add up, and take each placement its next step.
         jobs = _taken(view.touched_jobs)
-        _each(jobs, self._demand.follow)
+        yield from _each(jobs, self._demand.follow)
         # 4. Schedule whatever waits on whatever is free; add up again what that changed.
         waiting = self._desk.memory.waiting
-        news = providers or not jobs.isdisjoint(waiting) or now - self._dispatched_at >= LOOK_AGAIN_SECONDS
-        if waiting and news:
+        moved, view.money_moved = view.money_moved, False
+        news = moved or providers or not jobs.isdisjoint(waiting)
+        if waiting and (news or now - self._dispatched_at >= LOOK_AGAIN_SECONDS):
             self._dispatched_at = now
-            placed = self._dispatch.run()
-            _each(placed, self._demand.follow)
+            placed = yield from self._dispatch.steps()
+            yield from _each(placed, self._demand.follow)
             jobs |= placed
         # 5. Say so: statuses of what was touched, jobs first.
-        _each(jobs, lambda uid: self._demand.report(uid, now))
-        _each(providers, lambda name: self._supply.report(name, now))
+        yield from _each(jobs, lambda uid: self._demand.report(uid, now))
+        yield from _each(providers, lambda name: self._supply.report(name, now))
 
     def due_in(self, now: float, *, at_most: float) -> float:
         """Return the seconds until something that was put off is due."""
@@ -113,11 +120,11 @@ class Cycle:
             flapping.fell_silent(provider, now)
         self._desk.view.touch_provider(provider)
 
-    def _recall(self, now: float) -> None:
+    def _recall(self, now: float) -> Slices[None]:
         view, memory = self._desk.view, self._desk.memory
         view.touched_jobs.update(self._jobs_in_turn.due(now))
         view.touched_providers.update(self._providers_in_turn.due(now))
-        self._retention.look(now)
+        yield from self._retention.look(now)
         view.touched_jobs |= _due(memory.later_jobs, now)
         view.touched_providers |= _due(memory.later_providers, now)
 
@@ -137,9 +144,10 @@ def _due(later: dict[str, float], now: float) -> set[str]:
     return due
 
 
-def _each(names: set[str], act: Callable[[str], None]) -> None:
+def _each(names: set[str], act: Callable[[str], None]) -> Slices[None]:
     """Act on each; one that fails unexpectedly is logged and does not take the others with it."""
     for name in sorted(names):
+        yield None
         try:
             act(name)
         except Exception:

@@ -43,6 +43,7 @@ class Demand:
             return
         desk.memory.gone.discard(uid)
         record = self._record(uid, job)
+        record.followed = job
         record.folded = read_folded(job.get("status") or {}, decimals=desk.decimals)
         # Numbers beyond ours are folded where `fallow hub restore` did it.
         used = max((last for _, last in record.folded.placements.pairs), default=-1)

@@ -8,9 +8,10 @@ from fallow.hub import manifests, snapshots
 from fallow.hub.carrying import job_key
 from fallow.hub.desk import Desk
 from fallow.hub.jobs import UNRESERVED_NUMBERS
+from fallow.hub.slices import Slices
 from fallow.hub.view import ASSUMED
 from fallow.receipts.statements import timestamp
-from fallow.scheduler.cycle import Scheduler
+from fallow.scheduler.cycle import Decisions, Scheduler
 from fallow.scheduler.explain import Wait
 from fallow.scheduler.placing import Place
 from fallow.scheduler.snapshot import Limits
@@ -23,6 +24,9 @@ _BEHIND = Wait(
     "HubBehind",
 )
 
+MANY_JOBS = 500
+"""From so many waiting jobs on the scheduler works in a thread: it may take longer than a slice."""
+
 
 class Dispatch:
     """Places waiting tasks."""
@@ -32,17 +36,21 @@ class Dispatch:
         self._scheduler = Scheduler()
         self._supplies = snapshots.Supplies()
 
-    def run(self) -> set[str]:
+    def steps(self) -> Slices[set[str]]:
         """Place what fits now; returns the jobs of which something is new to say."""
         desk = self._desk
         if desk.view.unfolded:
             return self._hold_back()
-        ready = [one for uid in sorted(desk.memory.waiting) if (one := self._ready(uid)) is not None]
+        ready: dict[str, snapshots.Waiting] = {}
+        for uid in sorted(desk.memory.waiting):
+            yield None
+            if (one := self._ready(uid)) is not None:
+                ready[uid] = one
         if not ready:
             return set()
-        snapshot = snapshots.build(
+        snapshot = yield from snapshots.build(
             desk.view,
-            ready,
+            ready.values(),
             desk.memory.standings,
             limits=Limits(
                 placement_tasks=desk.settings.jobs.placement_tasks_max,
@@ -54,13 +62,19 @@ class Dispatch:
             shared=desk.settings.sharing,
             supplies=self._supplies,
         )
-        decisions = self._scheduler.schedule(snapshot)
+        decisions: Decisions
+        if len(ready) < MANY_JOBS:
+            decisions = self._scheduler.schedule(snapshot)
+        else:
+            decisions = yield lambda: self._scheduler.schedule(snapshot)
         told: set[str] = set()
-        by_uid = {one.uid: one for one in ready}
         for place in decisions.places:
-            if self._place(place, by_uid[place.job_uid]):
+            yield None
+            one = ready[place.job_uid]
+            # NB: pauses since the snapshot may have brought news; what it is about is left to the next cycle.
+            if self._as_it_was(place, one) and self._place(place, one):
                 told.add(place.job_uid)
-        for one in ready:
+        for one in ready.values():
             wait = decisions.waits.get(one.uid)
             if wait != one.record.wait:
                 one.record.wait = wait
@@ -93,6 +107,22 @@ class Dispatch:
         if desk.carrier.busy(job_key(uid)):
             return None  # its status is being written: perhaps an absorption
         return snapshots.Waiting(uid, job, record, account, record.avoided(desk.clock.monotonic()))
+
+    def _as_it_was(self, place: Place, one: snapshots.Waiting) -> bool:
+        """Return whether what a decision was made from is still there: job, account, Quote and standing."""
+        desk = self._desk
+        quote, terms = desk.quote_of(place.provider), desk.memory.terms.get(place.provider)
+        standing = desk.memory.standings.get(place.provider)
+        return (
+            desk.view.jobs_by_uid.get(one.uid) is one.record.followed
+            and desk.account_of(one.obj, one.record) is one.account
+            and quote is not None
+            and terms is not None
+            and quote["metadata"]["resourceVersion"] == terms.version
+            and standing is not None
+            and not standing.refuses
+            and not desk.view.unfolded
+        )
 
     def _place(self, place: Place, one: snapshots.Waiting) -> bool:
         """Create the placement of a decision; False when no number is left for it."""

@@ -84,6 +84,8 @@ class JobRecord:
     wish: Wish
     next_number: int
     """Next placement number: starts at what was reserved, as all below it may have been used."""
+    followed: JSON | None = None
+    """The object that it was added up from last."""
     folded: Folded = field(default_factory=Folded)
     standing: Standing | None = None
     account_problem: str = ""

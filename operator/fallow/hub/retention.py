@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from fallow.hub.carrying import claim_key
 from fallow.hub.desk import Desk, has_condition
 from fallow.hub.placements import JSON
+from fallow.hub.slices import Slices
 from fallow.kube.conditions import find
 
 Item = TypeVar("Item")
@@ -53,9 +54,10 @@ class Retention:
         self._desk = desk
         self._turns = Turns(lambda: desk.view.claims.values(), seconds=round_seconds)
 
-    def look(self, now: float) -> None:
+    def look(self, now: float) -> Slices[None]:
         """Look at the claims whose turn it is. `now` is monotonic."""
         for claim in self._turns.due(now):
+            yield None
             if self._is_over(claim):
                 self._desk.carrier.delete_claim(claim)
 

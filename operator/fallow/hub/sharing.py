@@ -2,63 +2,47 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
-from fallow.hub.placements import Placed
+from fallow.hub.holdings import USE_STEP_SECONDS, Holdings
 from fallow.hub.view import HubView
 from fallow.scheduler.fairness import decayed
-from fallow.scheduler.snapshot import NATIVE, Account, Quota, Running
+from fallow.scheduler.snapshot import Account, Quota, Running
 from fallow.settings import SharingSettings
 
-_STEP_SECONDS = 60
-"""Use decays in these steps, so that a cycle in which nothing happened sees nothing new."""
-
-
-def placements(view: HubView) -> list[Placed]:
-    """Return all placements of the view, in the order of their names."""
-    found = (placed for of_job in view.placed.values() for placed in of_job.values())
-    return sorted(found, key=lambda placed: (placed.namespace, placed.name))
+_MOMENT_SECONDS = 60
+"""What is over its time is about to be reported gone: a moment ahead, never behind."""
 
 
 def running(view: HubView, *, now: int) -> tuple[Running, ...]:
     """Return what holds capacity, each with the moment at which time-outs have ended it."""
-    found = []
-    for placed in placements(view):
-        held = placed.slots_held()
-        for assigned in placed.assigned:
-            if held.get(assigned.node):
-                rounds = -(-len(assigned.tasks) // assigned.slots)
-                # What is over its time is about to be reported gone: a moment ahead, never behind.
-                ends_at = max(placed.created + rounds * placed.timeout_seconds, now + _STEP_SECONDS)
-                slots = held.pop(assigned.node)
-                found.append(Running(placed.provider, assigned.node, placed.request, slots, ends_at))
-    return tuple(found)
+    soon = now + _MOMENT_SECONDS
+    return tuple(
+        one if one.ends_at >= soon else replace(one, ends_at=soon) for one in view.holdings.running()
+    )
 
 
 def accounts(
     view: HubView, keys: Iterable[str], settings: SharingSettings, *, now: int
 ) -> tuple[Account, ...]:
     """Return what each account ("namespace/name") holds, and what its placements still present have used."""
-    held: dict[str, Counter[str]] = {key: Counter() for key in keys}
-    used: dict[str, dict[str, float]] = {key: {} for key in held}
-    for placed in placements(view):
-        if placed.account not in held:
-            continue
-        slots = sum(placed.slots_held().values())
-        seconds = decayed(
-            placed.payable_seconds,
-            elapsed_seconds=(now - placed.created) // _STEP_SECONDS * _STEP_SECONDS,
+    return tuple(_account(view.holdings, key, settings, now=now) for key in sorted(set(keys)))
+
+
+def _account(holdings: Holdings, key: str, settings: SharingSettings, *, now: int) -> Account:
+    used: dict[str, float] = {}
+    # NB: in an order that does not depend on who came first, since floats are added up.
+    for (began, request), seconds in sorted(holdings.used_by.get(key, {}).items()):
+        left = decayed(
+            seconds,
+            elapsed_seconds=(now // USE_STEP_SECONDS - began) * USE_STEP_SECONDS,
             half_life_seconds=settings.half_life_seconds,
         )
-        for name, amount in placed.request:
-            held[placed.account][name] += amount * slots
-            uses = used[placed.account]
-            uses[name] = uses.get(name, 0.0) + amount * seconds
-    return tuple(
-        Account(key, held=tuple(sorted(amounts.items())), used=tuple(sorted(used[key].items())))
-        for key, amounts in sorted(held.items())
-    )
+        for name, amount in request:
+            used[name] = used.get(name, 0.0) + amount * left
+    held = sorted((name, amount) for name, amount in holdings.held_by.get(key, {}).items() if amount)
+    return Account(key, held=tuple(held), used=tuple(sorted(used.items())))
 
 
 def quota_keys(account: str, settings: SharingSettings) -> tuple[str, ...]:
@@ -73,17 +57,14 @@ def quota_keys(account: str, settings: SharingSettings) -> tuple[str, ...]:
 
 def quotas(view: HubView, keys: Iterable[str], settings: SharingSettings) -> tuple[Quota, ...]:
     """Return what the quotas of these accounts leave."""
-    held: Counter[str] = Counter()
-    for placed in placements(view):
-        each = sum(amount for name, amount in placed.request if name not in NATIVE)
-        for key in quota_keys(placed.account, settings):
-            held[key] += each * sum(placed.slots_held().values())
     most = {
         "account": (settings.accelerators_per_account, "the account's quota"),
         "namespace": (settings.accelerators_per_namespace, "the namespace's quota"),
     }
     found = {}
     for key in sorted({quota for account in keys for quota in quota_keys(account, settings)}):
-        amount, name = most[key.partition(":")[0]]
-        found[key] = Quota(key, max(0, (amount or 0) - held[key]), name=name)
+        kind, _, whose = key.partition(":")
+        amount, name = most[kind]
+        held = view.holdings.accelerators_of[whose]
+        found[key] = Quota(key, max(0, (amount or 0) - held), name=name)
     return tuple(found.values())

@@ -12,6 +12,7 @@ from fallow.hub.claims import paid_of
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, most_of
 from fallow.hub.providers import Standing
+from fallow.hub.slices import Slices
 from fallow.hub.view import HubView
 from fallow.receipts.pricing import UnitPrices
 from fallow.receipts.statements import unit_prices, unix_seconds
@@ -193,7 +194,7 @@ class Supplies:
         *,
         label_keys: frozenset[str],
         decimals: int,
-    ) -> list[Provider]:
+    ) -> Slices[list[Provider]]:
         """Return all providers that have a usable Quote, by name; the same value where nothing changed."""
         known, self._known = self._known, {}
         for obj in view.providers:
@@ -206,6 +207,7 @@ class Supplies:
             if before is not None and before[0] == seen:
                 self._known[name] = before
                 continue
+            yield None
             found = provider_of(view, obj, standing, label_keys=label_keys, decimals=decimals)
             self._known[name] = (seen, found)
         return [found for _, (_, found) in sorted(self._known.items()) if found is not None]
@@ -230,19 +232,20 @@ def build(
     now: int,
     shared: SharingSettings = NEUTRAL,
     supplies: Supplies | None = None,
-) -> Snapshot:
+) -> Slices[Snapshot]:
     """Return the snapshot of all jobs that wait; `now` is Unix time, `supplies` is kept between cycles."""
     jobs: list[Job] = []
     accounts: dict[str, JSON] = {}
     label_keys: set[str] = set()
     for one in waiting:
+        yield None
         job = _job_of(view, one, shared)
         if job is not None:
             jobs.append(job)
             accounts[job.account] = one.account
             label_keys |= {name for name, _ in job.shape.requirements.node_labels}
     held = purses(view, accounts.values(), decimals=decimals, now=now)
-    providers = (supplies or Supplies()).of(
+    providers = yield from (supplies or Supplies()).of(
         view, standings, label_keys=frozenset(label_keys), decimals=decimals
     )
     return Snapshot(

@@ -1,9 +1,9 @@
 """What the hub knows: every kind it reads, in memory, and who is touched by a change.
 
-The kinds that people touch come through Kopf, those of volume through reflectors; answers to our own writes
-enter at once. On top of the plain views this keeps what the cycle asks for: placements by job (parsed once
-per version), claims by placement, what placements hold of nodes and guest limits, and the set of jobs and
-providers that something happened to.
+The few objects that people touch come through Kopf, kinds of volume (jobs too) through reflectors; answers
+to our own writes enter at once. On top of the plain views this keeps what the cycle asks for: placements by
+job (parsed once per version), claims by placement, what placements hold of nodes and guest limits, and the
+set of jobs and providers that something happened to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fallow.hub.charges import Charge, Charges
 from fallow.hub.holdings import Holdings
 from fallow.hub.placements import JSON, Placed, most_of, read
 from fallow.kube import kinds
-from fallow.kube.view import Change, View
+from fallow.kube.view import Change, Key, View
 from fallow.receipts.statements import unix_seconds
 from fallow.resources.money import parse_amount
 from fallow.resources.naming import ANNOTATION_UNFOLDED, PROVIDER_NAMESPACE_PREFIX
@@ -52,6 +52,9 @@ class HubView:
         self.claims_of_job: dict[str, dict[str, JSON]] = {}
         """By job UID and claim name."""
         self._nodes_of: dict[str, dict[str, JSON]] = {}
+        self._placed_on: dict[str, Counter[str]] = {}
+        """By provider: how many live placements each job (by UID) has there."""
+        self._providers_of_payee: dict[str, set[str]] = {}
         self.holdings = Holdings()
         self.charges = Charges()
         self.supply_versions: Counter[str] = Counter()
@@ -62,6 +65,9 @@ class HubView:
         """Claims that wait for their payee's registration, by provider namespace."""
         self.touched_jobs: set[str] = set()
         self.touched_providers: set[str] = set()
+        self.money_moved = False
+        """Whether an Account changed since the cycle last looked: what waits may be affordable now."""
+        self._accounts_say: dict[Key, JSON | None] = {}
         self._on_lease = on_lease
         self._decimals = decimals
         self.unfolded: set[str] = set()
@@ -71,13 +77,21 @@ class HubView:
 
     @property
     def kopf_feeds(self) -> tuple[View, ...]:
-        """The kinds that people touch."""
-        return (self.jobs, self.accounts, self.providers)
+        """The kinds that people touch, and that are few."""
+        return (self.accounts, self.providers)
 
     @property
     def reflected(self) -> tuple[View, ...]:
-        """The kinds of volume."""
-        return (self.placements, self.claims, self.nodes, self.quotes, self.settlements, self.leases)
+        """The kinds of volume (decision 211)."""
+        return (
+            self.jobs,
+            self.placements,
+            self.claims,
+            self.nodes,
+            self.quotes,
+            self.settlements,
+            self.leases,
+        )
 
     def synced(self) -> bool:
         """Return whether every kind was listed: only then does absence mean absence."""
@@ -121,21 +135,29 @@ class HubView:
             self._requests.pop(uid, None)
 
     def _account_changed(self, _change: Change, obj: JSON) -> None:
-        namespace = obj["metadata"]["namespace"]
+        self.money_moved = True
+        namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        says = None if _change == "DELETED" else _says(obj)
+        if says is not None and self._accounts_say.get((namespace, name)) == says:
+            return  # another balance: whoever waits for money is scheduled again, nobody is added up anew
+        self._accounts_say[namespace, name] = says
         self.touched_jobs.update(
             uid for uid, job in self.jobs_by_uid.items() if job["metadata"]["namespace"] == namespace
         )
 
-    def _provider_changed(self, _change: Change, obj: JSON) -> None:
-        self._supply_moved(obj["metadata"]["name"])
-        self.touch_provider(obj["metadata"]["name"])
+    def _provider_changed(self, change: Change, obj: JSON) -> None:
+        name, payee = obj["metadata"]["name"], obj["spec"]["payee"].lower()
+        if change == "DELETED":
+            self._providers_of_payee.get(payee, set()).discard(name)
+        else:  # a payee that it had before may stay in there: one look too many
+            self._providers_of_payee.setdefault(payee, set()).add(name)
+        self._supply_moved(name)
+        self.touch_provider(name)
 
     def touch_provider(self, name: str) -> None:
         """Look at a provider and at all jobs that have something there again."""
         self.touched_providers.add(name)
-        self.touched_jobs.update(
-            uid for uid, placed in self.placed.items() if any(one.provider == name for one in placed.values())
-        )
+        self.touched_jobs.update(self._placed_on.get(name, ()))
 
     def nodes_of(self, provider: str) -> Iterable[JSON]:
         """Return a provider's ProviderNodes."""
@@ -220,7 +242,9 @@ class HubView:
         self._counted_settlements.add(name)
         for line in obj["spec"]["lines"]:
             self.earned[line["payee"].lower()] += parse_amount(line["amount"], decimals=self._decimals)
-        self.touched_providers.update(one["metadata"]["name"] for one in self.providers)
+        # What providers earned is told with their next status.
+        for line in obj["spec"]["lines"]:
+            self.touched_providers |= self._providers_of_payee.get(line["payee"].lower(), set())
 
     # ---- indexes ----------------------------------------------------------------------------------------
 
@@ -232,6 +256,8 @@ class HubView:
         before = of_job.get(placed.name)
         if before is not None:
             self.holdings.remove(before)
+        else:
+            self._placed_on.setdefault(placed.provider, Counter())[placed.job_uid] += 1
         of_job[placed.name] = placed
         self.holdings.add(placed)
         self._reserve(placed)
@@ -242,6 +268,10 @@ class HubView:
         del of_job[placed.name]
         if not of_job:
             del self.placed[placed.job_uid]
+        on = self._placed_on[placed.provider]
+        on[placed.job_uid] -= 1
+        if not on[placed.job_uid]:
+            del on[placed.job_uid]
         self.holdings.remove(placed)
         self.charges.set_reserved(placed.name, None)
         self._supply_moved(placed.provider)
@@ -269,6 +299,13 @@ AGENT_LEASE = "agent"
 """Name of an agent's heartbeat Lease in its provider's namespace."""
 ASSUMED = "assumed:"
 """Start of the UID of a placement whose create has not been answered."""
+
+
+def _says(account: JSON) -> JSON:
+    """Return what of an Account decides whether it can be charged at all."""
+    conditions = (account.get("status") or {}).get("conditions") or ()
+    told = [{key: one.get(key) for key in ("type", "status", "reason", "message")} for one in conditions]
+    return {"spec": account["spec"], "conditions": told}
 
 
 def _waits_for_payee(claim: JSON) -> bool:

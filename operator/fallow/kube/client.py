@@ -64,6 +64,17 @@ class Listing:
     resource_version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a consistent list."""
+
+    items: list[JSON]
+    resource_version: str
+    """Of the list: the same on all its pages."""
+    starts: bool
+    """Whether it is the first: what came before belongs to a list that was given up."""
+
+
 class ApiServer:
     """Requests to one API server with one identity. Use as an async context manager.
 
@@ -131,32 +142,59 @@ class ApiServer:
         label_selector: str | None = None,
         page_size: int = 500,
     ) -> Listing:
-        """Return all objects as of one moment, fetched in pages of `page_size`.
+        """Return all objects as of one moment, fetched in pages of `page_size`: see `pages`."""
+        items: list[JSON] = []
+        at = ""
+        async for page in self.pages(
+            resource,
+            namespace=namespace,
+            field_selector=field_selector,
+            label_selector=label_selector,
+            page_size=page_size,
+        ):
+            if page.starts:
+                items.clear()
+            items += page.items
+            at = page.resource_version
+        return Listing(items, at)
+
+    async def pages(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+        page_size: int = 500,
+    ) -> AsyncIterator[Page]:
+        """Yield all objects as of one moment, in pages of `page_size`.
 
         The list asks for no resource version and is thereby the newest state (never what a
         lagging server's cache holds); its pages all show that one moment. Where a page's token
-        ends before the last page is fetched, all is asked for again in one page.
+        ends before the last page is fetched, all is asked for again in one page, which `starts`
+        anew.
         """
         path = resource.path(namespace=namespace)
         query = _selectors(field_selector, label_selector)
-        items: list[JSON] = []
-        page = await self._request("GET", "list", resource, path, query={**query, "limit": str(page_size)})
+        token, starts = "", True
         while True:
-            items += page["items"]
-            token = page["metadata"].get("continue")
-            if not token:
-                break
+            more = {"continue": token} if token else {}
+            limit = {"limit": str(page_size)} if page_size else {}
             try:
-                page = await self._request(
-                    "GET", "list", resource, path, query={**query, "limit": str(page_size), "continue": token}
-                )
+                page = await self._request("GET", "list", resource, path, query={**query, **limit, **more})
             except Gone:
-                items = []
-                page = await self._request("GET", "list", resource, path, query=query)
-        for item in items:  # lists of built-in kinds leave out what the list itself says
-            item.setdefault("apiVersion", resource.api_version)
-            item.setdefault("kind", resource.kind)
-        return Listing(items, page["metadata"]["resourceVersion"])
+                if not token:
+                    raise
+                token, page_size, starts = "", 0, True
+                continue
+            for item in page["items"]:  # lists of built-in kinds leave out what the list itself says
+                item.setdefault("apiVersion", resource.api_version)
+                item.setdefault("kind", resource.kind)
+            yield Page(page["items"], page["metadata"]["resourceVersion"], starts)
+            starts = False
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return
 
     async def create(self, resource: Resource, obj: Mapping[str, Any]) -> JSON:
         """Create an object in the namespace that its metadata names.

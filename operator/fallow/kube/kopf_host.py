@@ -31,6 +31,7 @@ from fallow.errors import ApiError
 from fallow.kube.backoff import Backoff
 from fallow.kube.client import ApiServer
 from fallow.kube.config import Connection
+from fallow.kube.listing import take_list
 from fallow.kube.view import View
 
 log = structlog.get_logger(__name__)
@@ -194,14 +195,11 @@ async def _list_again(
 async def _list(api: ApiServer, view: View, namespaces: Collection[str]) -> None:
     # A cluster-wide kind has one list; so has everything when no namespaces are named.
     if not view.resource.namespaced or not namespaces:
-        newest = view.newest
-        view.replace(await api.list(view.resource), newest_before=newest)
+        await take_list(api, view)
         return
     if len(namespaces) > 1:
         raise ValueError("a view is fed from one namespace or from all")
-    newest = view.newest
-    listing = await api.list(view.resource, namespace=next(iter(namespaces)))
-    view.replace(listing, newest_before=newest)
+    await take_list(api, view, namespace=next(iter(namespaces)))
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

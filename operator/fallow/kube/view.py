@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, ValuesView
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 from fallow.kube.client import JSON, Listing
@@ -23,6 +24,7 @@ from fallow.kube.kinds import Resource
 Key = tuple[str, str]
 """(namespace, name); the namespace of cluster-wide kinds is ""."""
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _TOMBSTONE_SECONDS = 60.0
 """Longer than any request: after this no answer from before the deletion can come."""
 
@@ -81,8 +83,7 @@ class View:
             return False
         if self._deleted_at(key) >= version:
             return False
-        # Who wrote which field is a good part of an object's memory, and nothing that we ask.
-        obj["metadata"].pop("managedFields", None)
+        _slim(obj["metadata"])
         # NB: deleted and created again between two lists: another object under an old name.
         reborn = known is not None and known["metadata"].get("uid") != obj["metadata"].get("uid")
         if known is not None and reborn:
@@ -125,7 +126,11 @@ class View:
         self.newest = max(self.newest, at)
         for obj in listing.items:
             self.apply(obj)
-        listed = {key_of(obj) for obj in listing.items}
+        self.complete({key_of(obj) for obj in listing.items}, at=at)
+
+    def complete(self, listed: AbstractSet[Key], *, at: int) -> None:
+        """Forget what a complete list of version `at` lacks, unless newer; its objects are in already."""
+        self.newest = max(self.newest, at)
         for key, known in list(self._objects.items()):
             if key not in listed and version_of(known) <= at:
                 del self._objects[key]
@@ -149,6 +154,14 @@ class View:
 
     def _deleted_at(self, key: Key) -> int:
         return max(self._tombstones.get(key, 0), self._older_tombstones.get(key, 0))
+
+
+def _slim(metadata: JSON) -> None:
+    """Drop what nobody asks and takes much memory: who wrote which field, and what kubectl sent."""
+    metadata.pop("managedFields", None)
+    annotations = metadata.get("annotations")
+    if annotations is not None:
+        annotations.pop(_LAST_APPLIED, None)
 
 
 def key_of(obj: JSON) -> Key:

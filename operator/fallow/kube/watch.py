@@ -19,6 +19,7 @@ import structlog
 from fallow.errors import ApiError, Gone
 from fallow.kube.backoff import Backoff
 from fallow.kube.client import ApiServer
+from fallow.kube.listing import take_list
 from fallow.kube.view import View
 
 log = structlog.get_logger(__name__)
@@ -103,18 +104,16 @@ class Reflector:
                 self._watching = False
 
     async def _list(self) -> None:
-        newest_before = self.view.newest
-        listing = await self._api.list(
-            self.view.resource,
+        self._position = await take_list(
+            self._api,
+            self.view,
             namespace=self._namespace,
             field_selector=self._field_selector,
             label_selector=self._label_selector,
             page_size=self._page_size,
         )
-        self.view.replace(listing, newest_before=newest_before)
-        self._position = listing.resource_version
         self.lists += 1
-        self._contact("LIST", len(listing.items))
+        self._contact("LIST", len(self.view))
 
     async def _watch(self, backoff: Backoff) -> None:
         assert self._position is not None

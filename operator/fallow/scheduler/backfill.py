@@ -15,7 +15,7 @@ from fallow.scheduler.capacity import Capacity
 from fallow.scheduler.cells import Standing
 from fallow.scheduler.fitting import Demand, Free, copies, less
 from fallow.scheduler.placing import Hunt, admits
-from fallow.scheduler.snapshot import Limits, Running
+from fallow.scheduler.snapshot import Job, Limits, Running
 from fallow.scheduler.tiers import Candidate
 
 LARGE_TASK_ACCELERATORS = 2
@@ -45,11 +45,15 @@ class Backfill:
         for one in running:
             self._running.setdefault((one.provider, one.node), []).append(one)
 
+    def may_reserve(self, job: Job) -> bool:
+        """Return whether the job could still get nodes of its own to wait for."""
+        return self._left > 0 and is_large(job)
+
     def reserve(self, hunt: Hunt) -> None:
         """Keep nodes for a job that found no room, if it is one that others could starve."""
         if self._left <= 0 or hunt.drafts or hunt.short_of_quota or hunt.short_of_money is not None:
             return
-        if not hunt.outlook.request or not hunt.slots_left or not _large(hunt):
+        if not hunt.outlook.request or not hunt.slots_left or not is_large(hunt.job):
             return
         plan = self._plan(hunt)
         if plan is None:
@@ -124,6 +128,6 @@ def _emptiest(fit: dict[int, int], wanted: int) -> frozenset[int]:
     return frozenset(nodes)
 
 
-def _large(hunt: Hunt) -> bool:
-    accelerators = sum(amount for _, amount in hunt.job.shape.accelerators)
-    return hunt.job.gang or accelerators >= LARGE_TASK_ACCELERATORS
+def is_large(job: Job) -> bool:
+    """Return whether small jobs could starve it."""
+    return job.gang or sum(amount for _, amount in job.shape.accelerators) >= LARGE_TASK_ACCELERATORS

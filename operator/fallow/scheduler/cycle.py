@@ -15,6 +15,7 @@ from fallow.scheduler.backfill import Backfill
 from fallow.scheduler.capacity import Capacity
 from fallow.scheduler.explain import Wait, explain
 from fallow.scheduler.fairness import Shares, take_turns
+from fallow.scheduler.hopeless import Hopeless
 from fallow.scheduler.placing import Hunt, Place, finish, hunt_gang, hunt_slots
 from fallow.scheduler.snapshot import Job, Snapshot
 
@@ -56,6 +57,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
     shares = Shares(snapshot.accounts, capacity.total(), half_life_seconds=half_life)
     backfill = Backfill(capacity, snapshot.running, snapshot.limits, now=snapshot.now)
     problems = {purse.key: purse.problem for purse in snapshot.purses if purse.problem}
+    hopeless = Hopeless(capacity, backfill)
     hunts: dict[str, Hunt] = {}
     waits: dict[str, Wait] = {}
 
@@ -68,6 +70,8 @@ def _decide(snapshot: Snapshot) -> Decisions:
         # 4. Take what fits now: it is gone for the jobs behind.
         hunt = hunts.get(job.uid)
         if hunt is None:
+            if hopeless.takes(job):
+                return False
             hunt = hunts[job.uid] = Hunt.of(job, capacity)
         most = hunt.slots_left if bound is None else bound
         if job.gang:
@@ -79,8 +83,9 @@ def _decide(snapshot: Snapshot) -> Decisions:
         backfill.reserve(hunt)
         return not job.gang and taken >= most and hunt.slots_left > 0
 
-    # 2. Give the jobs their turns: priority, fair share, age.
-    take_turns((job for job in snapshot.jobs if job.pending), shares, turn)
+    # 2. Give the jobs their turns: priority, fair share, age. Who finds no room anyway needs none.
+    hopeful = [job for job in snapshot.jobs if job.pending and (problems or not hopeless.takes(job))]
+    take_turns(hopeful, shares, turn)
 
     # 6. Queue the next tasks behind the slots found, and deal the indexes.
     for hunt in hunts.values():
@@ -89,6 +94,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
     for uid, hunt in hunts.items():
         if hunt.left:
             waits[uid] = explain(hunt, capacity, snapshot)
+    waits |= hopeless.explain(snapshot)
     return Decisions(tuple(place for hunt in hunts.values() for place in hunt.places), waits)
 
 

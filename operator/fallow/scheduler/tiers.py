@@ -123,6 +123,7 @@ class Outlook:
     """By time-out: size of the smallest gang that found no room anywhere."""
     notes: dict[tuple[bool, int], tuple[str, str, int, str]] = field(default_factory=dict)
     """What `explain` worked out for all such jobs of this shape."""
+    _full: bool = False
 
     def alike(self, job: Job, *, limits_guests: bool) -> bool:
         """Return whether what keeps the job from places is the same for every job of this shape."""
@@ -131,6 +132,12 @@ class Outlook:
             and job.shape.requirements.max_providers is None
             and not (job.gang and limits_guests)
         )
+
+    def is_full(self) -> bool:
+        """Return whether no node takes one more task; true for the rest of the cycle once it is."""
+        if not self._full:
+            self._full = all(tier.best() is None for tier in self.tiers)
+        return self._full
 
     def candidates(self) -> Iterator[Candidate]:
         """Return the pools that may take the shape, cheapest first."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fallow.resources.ranges import IndexRanges
 from fallow.scheduler.cells import FIRST_ACCELERATOR
 from fallow.scheduler.fitting import Free, copies
 from fallow.scheduler.fragmentation import MAX_SHAPES, Kind
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
 
 def asked_for(jobs: Iterable[Job]) -> tuple[tuple[Shape, int], ...]:
     """Return the shapes of waiting jobs with their numbers of tasks."""
-    counts: Counter[Shape] = Counter()
+    # NB: hashing a shape takes longer than all the rest, and many jobs share the very same one.
+    same: dict[int, tuple[Shape, list[IndexRanges]]] = {}
     for job in jobs:
-        counts[job.shape] += len(job.pending)
+        shape = job.shape
+        known = same.get(id(shape))
+        if known is None:
+            known = same[id(shape)] = (shape, [])
+        known[1].append(job.pending)
+    counts: Counter[Shape] = Counter()
+    for shape, pending in same.values():
+        counts[shape] += sum(map(len, pending))
     return tuple(counts.items())
 
 

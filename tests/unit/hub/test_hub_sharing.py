@@ -14,7 +14,7 @@ ACCOUNT = "default/default"
 def test_running__slots_of_a_placement__end_when_its_time_outs_have_run_out() -> None:
     view = a_view(live("p", tasks="0-5", slots=2))
     (one,) = sharing.running(view, now=CREATED_UNIX)
-    (placed,) = sharing.placements(view)
+    (placed,) = view.placed["uid-of-job"].values()
     assert one.slots == 2
     assert dict(one.request)[GPU] == 1
     assert one.ends_at == CREATED_UNIX + 3 * placed.timeout_seconds  # six tasks, two at once

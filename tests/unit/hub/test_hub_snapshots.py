@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fallow.hub.cycle import Cycle
 from fallow.hub.holdings import Holdings
 from fallow.hub.placements import Placed, most_of
+from fallow.hub.slices import at_once
 from fallow.hub.snapshots import Supplies, pools, purses
 from fallow.hub.view import HubView
 from fallow.receipts.pricing import UnitPrices
@@ -236,7 +237,7 @@ def test_supplies__nothing_changed__are_the_same_values_and_follow_what_does() -
 
     def now(*labels: str) -> Provider:
         keys = frozenset(labels)
-        (found,) = supplies.of(desk.view, desk.memory.standings, label_keys=keys, decimals=6)
+        (found,) = at_once(supplies.of(desk.view, desk.memory.standings, label_keys=keys, decimals=6))
         return found
 
     first = now()
@@ -247,4 +248,4 @@ def test_supplies__nothing_changed__are_the_same_values_and_follow_what_does() -
     assert now() is now()
     assert now("rack") is not now()
     desk.view.providers.forget({"metadata": {"name": "aurora", "resourceVersion": "9"}})
-    assert supplies.of(desk.view, desk.memory.standings, label_keys=frozenset(), decimals=6) == []
+    assert at_once(supplies.of(desk.view, desk.memory.standings, label_keys=frozenset(), decimals=6)) == []

@@ -1,0 +1,59 @@
+"""Long work in slices, so that the event loop (lease, watches, writes) is never held for long.
+
+What is cut is a generator of steps. It yields None wherever the loop may be let go, and a `Work` where
+something pure takes long by itself: that runs in a thread, and its result is sent back into the generator.
+Whatever a step read may have changed when it goes on: each step reads the view anew, and a decision that was
+made before a pause is carried out only if what it was made from is still there (decision 210).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+Work = Callable[[], Any]
+"""Pure work on values that nobody changes."""
+Slices = Generator[Work | None, Any, Result]
+
+SLICE_SECONDS = 0.05
+"""How long steps run before the loop gets its turn."""
+TURN_SECONDS = 0.005
+"""How long that turn is at least: enough for some requests to go on, little against a slice."""
+
+
+def at_once(steps: Slices[Result]) -> Result:
+    """Run all steps without a pause."""
+    answer: Any = None
+    while True:
+        try:
+            work = steps.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        answer = work() if work is not None else None
+
+
+async def in_slices(steps: Slices[Result], *, monotonic: Callable[[], float] = time.monotonic) -> Result:
+    """Run all steps, and give the event loop its turn after each slice."""
+    began = monotonic()
+    answer: Any = None
+    error: Exception | None = None
+    while True:
+        try:
+            work = steps.throw(error) if error is not None else steps.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        answer = error = None
+        if work is not None:
+            try:
+                answer = await asyncio.to_thread(work)
+            except Exception as caught:
+                error = caught
+            began = monotonic()
+        elif monotonic() - began >= SLICE_SECONDS:
+            await asyncio.sleep(TURN_SECONDS)
+            began = monotonic()
