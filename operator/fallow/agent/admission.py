@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from fallow.agent.isolation import isolation_for, offered_isolations
 from fallow.agent.quoting import Identity
+from fallow.agent.storage import too_much_storage
 from fallow.errors import FallowError
 from fallow.receipts.pricing import price_per_task_hour
 from fallow.receipts.requests import effective_requests
@@ -70,6 +72,9 @@ def terms_refusal(
             or _bad_authorization(terms, identity, created_at=created_at)
             or _bad_price(spec, products=products)
             or _too_long(terms)
+            or too_much_storage(
+                spec.template.wire()["spec"], most_mib=terms.quote.limits.max_ephemeral_storage_mib
+            )
             or _uncaged(spec)
         )
     except (FallowError, ValueError) as error:
@@ -91,6 +96,14 @@ def offer_refusal(spec: PlacementSpec, offer: OfferSpec) -> Refusal | None:
     for image in images(spec):
         if not any(fnmatchcase(image, pattern) for pattern in offer.images):
             return Refusal(reason="OfferClosed", message=f"The Offer does not allow the image {image}.")
+        if offer.image_digests and "@sha256:" not in image:
+            return Refusal(
+                reason="OfferClosed", message=f"The Offer wants images by digest, {image} has none."
+            )
+    if isolation_for(spec.isolation, offered_isolations(offer)) is None:
+        return Refusal(
+            reason="OfferClosed", message=f"The Offer gives no isolation like {spec.isolation or 'any'}."
+        )
     return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -19,18 +20,26 @@ from typing import Any, Never
 
 import structlog
 
+from fallow.agent.attending import Attending
 from fallow.agent.books import Books
 from fallow.agent.cycle import Cycle
+from fallow.agent.gangs import GangWrites
 from fallow.agent.heartbeat import HubPulse
+from fallow.agent.last_lines import LastLines
+from fallow.agent.network import NetworkWrites
 from fallow.agent.owner import OwnerReport
 from fallow.agent.pod_writes import PodWrites
+from fallow.agent.policy import Policy
 from fallow.agent.quoting import Identity
 from fallow.agent.record_writes import RecordWrites
 from fallow.agent.signing import load_key
 from fallow.agent.supply import Supply
 from fallow.agent.views import HubViews, MemberViews
+from fallow.errors import NotLeading
 from fallow.kube.client import ApiServer
+from fallow.kube.holders import own_name, surely_dead
 from fallow.kube.kopf_host import run_with_kopf
+from fallow.kube.lease import Leadership
 from fallow.kube.view import View
 from fallow.kube.watch import Reflector
 from fallow.kube.writers import Writers
@@ -62,9 +71,7 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event | None = Non
     async with member, hub:
         agent = _Agent(settings, identity, telemetry, member=member, hub=hub)
         async with serve(telemetry, address=settings.metrics_address, unwell=agent.unwell):
-            await run_with_kopf(
-                member, [agent.member_views.offers, agent.member_views.nodes], agent.work, stop=stop
-            )
+            await agent.lead(stop or asyncio.Event())
 
 
 def identity_of(settings: AgentSettings) -> Identity:
@@ -110,9 +117,51 @@ class _Agent:
             on_change=self._dirty.set,
         )
         self._cycled_at = time.monotonic()
+        self._leadership = Leadership(
+            member,
+            namespace=settings.system_namespace,
+            name=settings.lease.name,
+            identity=own_name(),
+            duration_seconds=settings.lease.duration_seconds,
+            renew_seconds=settings.lease.renew_seconds,
+            surely_dead=surely_dead,
+        )
+
+    async def lead(self, stop: asyncio.Event) -> None:
+        """Wait for the member's lease, then work until stopped: two agents never act at once.
+
+        Raises NotLeading when the lease is lost: what this process still has in mind may be old by then.
+        """
+        if not self._settings.lease.enabled:
+            await self._follow_both(stop)
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if not await self._leadership.acquired(stop):
+            return
+        # NB: made before Kopf, which at its end cancels every task that was started after it.
+        keeping = asyncio.create_task(self._leadership.keep(), name="lease")
+        keeping.add_done_callback(lambda _: stop.set())
+        try:
+            await self._follow_both(stop)
+            if keeping.done():
+                raise NotLeading("the lease was lost; another agent acts here now")
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await self._leadership.release()
+
+    async def _follow_both(self, stop: asyncio.Event) -> None:
+        views = self.member_views
+        await run_with_kopf(self._member, [views.offers, views.nodes], self.work, stop=stop)
+
+    def _may_write(self) -> bool:
+        return not self._settings.lease.enabled or self._leadership.may_write()
 
     def unwell(self) -> str | None:
         """Say what is wrong with this process, for /healthz; a silent hub is not its fault."""
+        if not self._may_write():  # it waits, or is about to end
+            return None
         since = time.monotonic() - self._cycled_at
         longest = self._settings.cycle.resync_seconds * 2 + 60
         return f"No cycle for {since:.0f} s." if since > longest else None
@@ -151,50 +200,79 @@ class _Agent:
 
     def _cycle(self, to_member: Writers, to_hub: Writers) -> Cycle:
         settings, wake = self._settings, self._dirty.set
-        return Cycle(
+        records = RecordWrites(
+            member=self._member,
+            member_writers=to_member,
+            member_views=self.member_views,
+            hub=self._hub,
+            hub_writers=to_hub,
+            hub_views=self._hub_views,
+            namespace=settings.guests.namespace,
+            key=self._identity.key,
+            now=_now,
+            last_lines=LastLines(self._member, namespace=settings.guests.namespace, monotonic=time.monotonic),
+            wake=wake,
+        )
+        supply = Supply(
+            self._hub,
+            to_hub,
+            self._hub_views,
+            namespace=self._namespace,
+            identity=self._identity,
+            valid_seconds=settings.quote.valid_seconds,
+            debounce_seconds=settings.nodes.debounce_seconds,
+            now=_now,
+            monotonic=time.monotonic,
+            wake=wake,
+        )
+        owner = OwnerReport(
+            self._member,
+            to_member,
+            self.member_views,
+            self._hub_views,
+            telemetry=self._telemetry,
+            last_contact=lambda: self._pulse.last_contact,
+            hub_problem=self._pulse.problem,
+            monotonic=time.monotonic,
+            wake=wake,
+        )
+        attending = Attending(
             settings=settings,
             identity=self._identity,
             member=self.member_views,
             hub=self._hub_views,
             books=Books(),
             pods=PodWrites(self._member, to_member, self.member_views, wake=wake),
-            records=RecordWrites(
-                member=self._member,
-                member_writers=to_member,
-                member_views=self.member_views,
-                hub=self._hub,
-                hub_writers=to_hub,
-                hub_views=self._hub_views,
-                namespace=settings.guests.namespace,
-                key=self._identity.key,
-                now=_now,
-                wake=wake,
-            ),
-            supply=Supply(
-                self._hub,
-                to_hub,
-                self._hub_views,
-                namespace=self._namespace,
-                identity=self._identity,
-                valid_seconds=settings.quote.valid_seconds,
-                debounce_seconds=settings.nodes.debounce_seconds,
-                now=_now,
-                monotonic=time.monotonic,
-                wake=wake,
-            ),
-            owner=OwnerReport(
-                self._member,
-                to_member,
-                self.member_views,
-                self._hub_views,
-                telemetry=self._telemetry,
-                last_contact=lambda: self._pulse.last_contact,
-                hub_problem=self._pulse.problem,
-                monotonic=time.monotonic,
-                wake=wake,
-            ),
+            gangs=GangWrites(self._member, to_member, namespace=settings.guests.namespace, wake=wake),
+            records=records,
+            owner=owner,
             now=_now,
             monotonic=time.monotonic,
+        )
+        policy = Policy(
+            settings=settings,
+            token_decimals=self._identity.token_decimals,
+            member=self.member_views,
+            hub=self._hub_views,
+            owner=owner,
+            monotonic=time.monotonic,
+        )
+        return Cycle(
+            settings=settings,
+            member=self.member_views,
+            hub=self._hub_views,
+            policy=policy,
+            attending=attending,
+            network=NetworkWrites(
+                self._member,
+                to_member,
+                namespace=settings.guests.namespace,
+                monotonic=time.monotonic,
+                wake=wake,
+            ),
+            supply=supply,
+            owner=owner,
+            now=_now,
         )
 
     def _writers_of_member(self) -> Writers:
@@ -204,6 +282,7 @@ class _Agent:
             per_second=MEMBER_WRITES_PER_SECOND,
             burst=int(MEMBER_WRITES_PER_SECOND),
             slow_answer_seconds=writes.slow_answer_seconds,
+            may_write=self._may_write,
             telemetry=self._telemetry,
         )
 
@@ -214,6 +293,7 @@ class _Agent:
             per_second=writes.per_second,
             burst=writes.burst,
             slow_answer_seconds=writes.slow_answer_seconds,
+            may_write=self._may_write,
             telemetry=self._telemetry,
         )
 

@@ -35,6 +35,10 @@ class Book:
     """Tasks whose pod is being created, with the node."""
     uncreatable: dict[int, str] = field(default_factory=dict)
     """Tasks whose pod the member's API server refused, with what it said."""
+    can_meet: bool = False
+    """Whether a gang's Service and policy are known to be there."""
+    has_met: bool = False
+    """Whether they are known to be gone again."""
     stopping: bool = False
     """Whether nothing of it may start any more."""
     released: IndexRanges = EMPTY

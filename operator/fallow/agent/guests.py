@@ -66,6 +66,7 @@ class Guest:
     """End of its latest container, once all have ended."""
     exits: tuple[Exit, ...] = ()
     """Its containers' ends, in the order of the spec; failed initialisation comes last."""
+    first_container: str = ""
     result: str = ""
     """The first container's termination message: what the task hands back, at most 4 KiB."""
     delete_requested_at: datetime | None = None
@@ -84,6 +85,8 @@ class Guest:
     unschedulable: str = ""
     """What the member's scheduler says about why it fits nowhere."""
     unschedulable_since: datetime | None = None
+    gated: bool = False
+    """Whether something (Kueue) keeps it from the scheduler for now."""
 
     @property
     def finished(self) -> bool:
@@ -145,6 +148,7 @@ def read_guest(pod: Mapping[str, Any]) -> Guest:
         started_at=_earliest_start([*initial, *statuses]),
         finished_at=_latest_end(initial, statuses, expected=len(spec.get("containers") or ())),
         exits=_exits(initial, statuses),
+        first_container=next((c.get("name") or "" for c in spec.get("containers") or ()), ""),
         result=(_ended(statuses[0]) or {}).get("message") or "" if statuses else "",
         delete_requested_at=_delete_requested_at(metadata),
         gone_by=_time(metadata.get("deletionTimestamp")),
@@ -156,6 +160,7 @@ def read_guest(pod: Mapping[str, Any]) -> Guest:
         waiting_message=waiting.get("message") or "",
         unschedulable=(unscheduled or {}).get("message") or "" if not spec.get("nodeName") else "",
         unschedulable_since=_time((unscheduled or {}).get("lastTransitionTime")),
+        gated=bool(spec.get("schedulingGates")),
     )
 
 

@@ -129,15 +129,18 @@ def offering(
     closed = member_closed(offer, token_decimals=token_decimals, shut=shut)
     ordered = nodes_by_name(nodes)
     free = {node.name: node.allocatable for node in ordered}
+    owned: set[str] = set()
     for pod in owners:
         if pod.node in free:
             free[pod.node] = free[pod.node].minus(pod.requests)
+            if pod.requests.devices and not offer.share_nodes:
+                owned.add(pod.node)
     resting = unripe or {}
     selected = {node.name: _selects(offer.node_selector, node) for node in ordered}
     kept = _kept_free(ordered, free, selected, offer.keep_free)
     result = {}
     for node in ordered:
-        why, vacate = _node_closed(node, selected=selected[node.name])
+        why, vacate = _node_closed(node, selected=selected[node.name], owned=node.name in owned)
         if closed and selected[node.name]:
             # A mistyped price sells nothing new, but it must not cost anyone the work under way.
             why, vacate = closed, closed != _bad_price(offer, token_decimals=token_decimals)
@@ -217,12 +220,14 @@ def _selects(selector: Mapping[str, str], node: Node) -> bool:
     return all(node.labels.get(key) == value for key, value in selector.items())
 
 
-def _node_closed(node: Node, *, selected: bool) -> tuple[str, bool]:
+def _node_closed(node: Node, *, selected: bool, owned: bool) -> tuple[str, bool]:
     """Why a node is closed, and whether its guests must go. An unready node may come back with them."""
     if not selected:
         return "outside the Offer's node selector", True
     if node.cordoned:
         return "cordoned", True
+    if owned:
+        return "not shared: a pod of the owner's holds an accelerator there", True
     if node.taints:
         return f"tainted {node.taints[0]}", False
     if not node.ready:

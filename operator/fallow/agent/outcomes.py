@@ -66,6 +66,11 @@ class Ending:
     last_words: LastWords | None = None
     """What it left and why, for everything but a success."""
     result: str = ""
+    node: str = ""
+    container: str = ""
+    """The container that failed, else the first."""
+    lines_asked: bool = False
+    """Whether its node was asked for its last lines."""
 
 
 def ending_of(guest: Guest, circumstances: Circumstances) -> Ending | None:
@@ -88,6 +93,8 @@ def ending_of(guest: Guest, circumstances: Circumstances) -> Ending | None:
         if outcome is Outcome.SUCCEEDED
         else _last_words(guest, outcome, why=circumstances.stopped_for),
         result=guest.result,
+        node=guest.node or "",
+        container=next((e.container for e in guest.exits if e.code != 0), "") or guest.first_container,
     )
 
 

@@ -16,7 +16,7 @@ from fallow.agent.pods import House, Owner, guest_pod
 from fallow.agent.running import Start, Stop
 from fallow.agent.views import MemberViews
 from fallow.agent.work import Work
-from fallow.errors import AlreadyExists, FallowError, Invalid, NotFound
+from fallow.errors import AlreadyExists, FallowError, Invalid, NotFound, NotLeading
 from fallow.kube.client import ApiServer
 from fallow.kube.kinds import POD
 from fallow.kube.writers import Writers
@@ -41,7 +41,7 @@ class PodWrites:
         if start.index in book.creating:
             return
         book.creating[start.index] = start.node
-        pod = guest_pod(work.spec, index=start.index, node=start.node, owner=owner, house=house)
+        pod = guest_pod(work, index=start.index, node=start.node, owner=owner, house=house)
 
         async def create() -> None:
             if book.stopping or start.index in book.released:
@@ -58,7 +58,7 @@ class PodWrites:
 
         def done(error: Exception | None) -> None:
             book.creating.pop(start.index, None)
-            if error is not None:
+            if error is not None and not isinstance(error, NotLeading):
                 book.uncreatable[start.index] = str(error)
                 log.warning("pod not created", placement=work.name, index=start.index, error=str(error))
             self._wake()

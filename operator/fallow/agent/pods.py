@@ -12,9 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fallow.agent.gangs import environment, hostname
 from fallow.agent.guests import NODE_ANNOTATION
+from fallow.agent.isolation import isolating, isolation_for
+from fallow.agent.queueing import queue_annotations, queue_labels
+from fallow.agent.storage import bound
+from fallow.agent.work import Work
 from fallow.resources import naming
 from fallow.resources.base import API_VERSION
+from fallow.resources.computejob import Isolation
 from fallow.resources.placement import PlacementSpec
 from fallow.resources.quantities import parse_quantity
 
@@ -37,6 +43,12 @@ class House:
     grace_seconds: int
     """Longest termination grace period, in seconds."""
     not_ready_seconds: int = _NOT_READY_SECONDS
+    max_storage_mib: int = 20_480
+    """Most ephemeral storage of one guest."""
+    isolations: tuple[Isolation, ...] = ("NonRoot",)
+    runtime_class: str = ""
+    local_queue: str = ""
+    """Kueue's queue for guests; "" without Kueue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +59,21 @@ class Owner:
     uid: str
     placement_uid: str
 
+    def reference(self) -> dict[str, Any]:
+        """Return the ownerReference to it."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "GuestSet",
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
 
-def guest_pod(spec: PlacementSpec, *, index: int, node: str, owner: Owner, house: House) -> dict[str, Any]:
+
+def guest_pod(work: Work, *, index: int, node: str, owner: Owner, house: House) -> dict[str, Any]:
     """Return the Pod that runs task `index` of a placement on `node`."""
+    spec = work.spec
     template = spec.template.wire()
     given = template.get("metadata") or {}
     return {
@@ -65,21 +89,18 @@ def guest_pod(spec: PlacementSpec, *, index: int, node: str, owner: Owner, house
                 naming.LABEL_INDEX: str(index),
                 naming.LABEL_ATTEMPT: str(spec.attempt),
                 naming.LABEL_JOB_UID: spec.job.uid,
+                **({naming.LABEL_GANG: "true"} if spec.gang else {}),
+                **queue_labels(work, house.local_queue),
             },
-            "annotations": {**_passed_on(given.get("annotations")), NODE_ANNOTATION: node},
+            "annotations": {
+                **_passed_on(given.get("annotations")),
+                NODE_ANNOTATION: node,
+                **queue_annotations(work, house.local_queue),
+            },
             "finalizers": [naming.FINALIZER_OUTCOME],
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "GuestSet",
-                    "name": owner.name,
-                    "uid": owner.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "ownerReferences": [owner.reference()],
         },
-        "spec": _pod_spec(template["spec"], spec, index=index, node=node, house=house),
+        "spec": _pod_spec(template["spec"], work, index=index, node=node, house=house),
     }
 
 
@@ -88,17 +109,22 @@ def deadline_seconds(spec: PlacementSpec, house: House) -> int:
     return min(spec.terms.task_timeout_seconds, house.max_run_seconds)
 
 
-def _pod_spec(
-    given: Mapping[str, Any], spec: PlacementSpec, *, index: int, node: str, house: House
-) -> dict[str, Any]:
+def _pod_spec(given: Mapping[str, Any], work: Work, *, index: int, node: str, house: House) -> dict[str, Any]:
+    spec = work.spec
     env = _environment(spec, index=index, house=house)
+    gang_env = environment(work, index)
     pod: dict[str, Any] = {name: copy.deepcopy(given[name]) for name in _KEPT_POD_FIELDS if name in given}
     for group in ("initContainers", "containers"):
         if given.get(group):
-            pod[group] = [_container(c, env) for c in given[group]]
+            pod[group] = [_container(c, env, gang_env) for c in given[group]]
+    bound(pod, most_mib=house.max_storage_mib)
     _make_burstable(pod)
+    if spec.gang:  # both, or there is no DNS record: rank-3.gang-… is how the others find it
+        pod["hostname"], pod["subdomain"] = hostname(work.ranks[index]), naming.gang_name(work.uid)
     asked_grace = given.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
     kept = {k: v for k, v in (given.get("securityContext") or {}).items() if k in _KEPT_POD_SECURITY}
+    isolation = isolation_for(spec.isolation, house.isolations) or "Sandboxed"
+    pod |= isolating(isolation, runtime_class=house.runtime_class)
     return pod | {
         "restartPolicy": "Never",
         "priorityClassName": house.priority_class,
@@ -150,8 +176,13 @@ def _environment(spec: PlacementSpec, *, index: int, house: House) -> list[dict[
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def _container(given: Mapping[str, Any], env: list[dict[str, str]]) -> dict[str, Any]:
+def _container(
+    given: Mapping[str, Any], env: list[dict[str, str]], defaults: list[dict[str, str]]
+) -> dict[str, Any]:
     ours = {e["name"] for e in env}
+    theirs = {e.get("name") for e in given.get("env") or ()}
+    # How a gang starts is the submitter's to say otherwise: another port, other processes per task.
+    env = env + [e for e in defaults if e["name"] not in theirs]
     kept = {k: v for k, v in (given.get("securityContext") or {}).items() if k in _KEPT_SECURITY}
     container = copy.deepcopy(dict(given))
     # Ours come first: the template's variables may refer to them as $(JOB_COMPLETION_INDEX).

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from eth_account.signers.local import LocalAccount
 
 from fallow import __version__
+from fallow.agent.isolation import offered_isolations
 from fallow.agent.offering import member_closed
 from fallow.receipts.statements import check_quote, sign_quote, timestamp, unix_seconds
 from fallow.receipts.typed_data import Domain, SignatureError
@@ -67,9 +68,9 @@ def next_quote(
             max_guests=offer.max_guests,
             max_ephemeral_storage_mib=offer.max_ephemeral_storage_mib,
         ),
-        isolation=offer.isolation,
+        isolation=offered_isolations(offer),
         egress=offer.egress,
-        image_patterns=offer.images,
+        image_patterns=image_patterns(offer),
         accounts_allowed=offer.accounts_allowed,
         accounts_refused=offer.accounts_refused,
         payee=identity.payee,
@@ -87,6 +88,13 @@ def next_quote(
     ):
         return None
     return sign_quote(wanted, domain=identity.domain, key=identity.key)
+
+
+def image_patterns(offer: OfferSpec) -> tuple[str, ...]:
+    """Return the patterns of the Quote: where digests are wanted, only names with one match."""
+    if not offer.image_digests:
+        return offer.images
+    return tuple(p if "@" in p else f"{p}@sha256:*" for p in offer.images)
 
 
 def renew_at(quote: QuoteSpec, *, valid_seconds: float) -> datetime:

@@ -14,6 +14,7 @@ import structlog
 from eth_account.signers.local import LocalAccount
 
 from fallow.agent.books import Book, read_progress
+from fallow.agent.last_lines import LastLines
 from fallow.agent.reporting import recorded, report, seeded
 from fallow.agent.views import HubViews, MemberViews
 from fallow.agent.work import Work
@@ -47,8 +48,10 @@ class RecordWrites:
         namespace: str,
         key: LocalAccount,
         now: Callable[[], datetime],
+        last_lines: LastLines,
         wake: Callable[[], None],
     ) -> None:
+        self._last_lines = last_lines
         self._member = member
         self._member_writers = member_writers
         self._member_views = member_views
@@ -162,6 +165,7 @@ class RecordWrites:
         return made
 
     async def _record(self, guest_set: JSON, work: Work, book: Book) -> None:
+        book.endings.update(await self._last_lines.added(book.endings, placement_uid=work.uid))
         before = read_progress(guest_set)
         progress = seeded(before, self._told_to_hub(work))
         progress = recorded(

@@ -13,6 +13,7 @@ is in it is never decided again, and a pod may go only once the record has its t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ from fallow.resources.ranges import EMPTY, IndexRanges
 
 UNSCHEDULABLE_PATIENCE = timedelta(seconds=10)
 """How long the member's scheduler may say no before a task is handed back."""
+GATED_PATIENCE = timedelta(seconds=120)
+"""How long a queue of the member's (Kueue) may keep a guest."""
 UNSCHEDULED_PATIENCE = timedelta(seconds=60)
 """How long it may say nothing at all."""
 
@@ -191,9 +194,11 @@ class _Case:
         for guest in self.guests:
             self._look_at(guest)
         self._note_missing()
-        waiting = self.work.tasks - self.settled - IndexRanges.of(self._busy())
+        busy = self._busy()
+        waiting = self.work.tasks - self.settled - IndexRanges.of(busy)
+        alive = {guest.index for guest in self.alive}
         for index, node in self.creating.items():
-            if index in self.work.tasks and index not in self._alive_indexes():
+            if index in self.work.tasks and index not in alive:
                 room.take(self.work, node)
         waiting = self._return_what_never_starts(waiting)
         starts = self._start(waiting, room) if waiting and self.site.may_start else ()
@@ -229,12 +234,9 @@ class _Case:
             if why and not guest.deleting:
                 self.stops.append(Stop(guest=guest, why=why))
 
-    def _alive_indexes(self) -> set[int]:
-        return {guest.index for guest in self.alive}
-
-    def _busy(self) -> set[int]:
-        """Tasks that have a pod, or are about to."""
-        return self._alive_indexes() | set(self.creating)
+    def _busy(self) -> dict[int, str]:
+        """Tasks that have a pod, or are about to, and on which node."""
+        return {**self.creating, **{guest.index: guest.pinned_to for guest in self.alive}}
 
     def _note_missing(self) -> None:
         for guest in self.missing:
@@ -294,6 +296,9 @@ class _Case:
         if guest.node is not None:
             return ""
         since = guest.unschedulable_since
+        if guest.gated:
+            waited = self.site.now >= guest.created_at + GATED_PATIENCE
+            return "the member's queue did not let it go in time" if waited else ""
         if guest.unschedulable and since and self.site.now >= since + UNSCHEDULABLE_PATIENCE:
             return guest.unschedulable
         if self.site.now >= guest.created_at + UNSCHEDULED_PATIENCE:
@@ -358,14 +363,14 @@ class _Case:
         if self.work.spec.gang:
             return self._start_gang(waiting, room)
         starts: list[Start] = []
+        on_node = Counter(self._busy().values())
         for share in self.work.shares:
             due = share.tasks & waiting
             if not due:
                 continue
-            busy = sum(1 for index in self._busy() if index in share.tasks)
-            begun = list(self._fill(share, due, slots=share.slots - busy, room=room))
+            begun = list(self._fill(share, due, slots=share.slots - on_node[share.node], room=room))
             starts += begun
-            if not begun and not busy:
+            if not begun and not on_node[share.node]:
                 message = f"Node {share.node} has no room for a task any more."
                 self._give_back(due, Refusal(reason="NoRoom", message=message))
         return tuple(starts)

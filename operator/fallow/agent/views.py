@@ -30,7 +30,7 @@ from fallow.kube.kinds import (
     QUOTE,
     Resource,
 )
-from fallow.kube.view import Change, View
+from fallow.kube.view import Change, View, version_of
 
 FACTS = "facts"
 _HEAD = ("namespace", "name", "uid", "resourceVersion")
@@ -47,6 +47,11 @@ class ShrunkenView(View):
 
     def apply(self, obj: JSON) -> bool:
         """Take in an object as `View.apply` does, shrunken."""
+        metadata = obj["metadata"]
+        known = self.get(metadata["name"], namespace=metadata.get("namespace") or "")
+        # The answer to a write and the watch bring the same version: not worth reading twice.
+        if known is not None and version_of(known) == version_of(obj):
+            return False
         return super().apply(self._shrunken(obj))
 
     def forget(self, obj: JSON) -> bool:
@@ -61,9 +66,7 @@ class ShrunkenView(View):
         if FACTS in obj:
             return obj
         metadata = obj["metadata"]
-        head = {
-            key: metadata[key] for key in ("namespace", "name", "uid", "resourceVersion") if key in metadata
-        }
+        head = {key: metadata[key] for key in _HEAD if key in metadata}
         return {"metadata": head, FACTS: self._facts_of(obj)}
 
 

@@ -48,6 +48,11 @@ class Work:
         return everything
 
     @cached_property
+    def ranks(self) -> dict[int, int]:
+        """Each task's place in its gang: index → 0 … size−1."""
+        return {index: rank for rank, index in enumerate(self.tasks)}
+
+    @cached_property
     def released(self) -> IndexRanges:
         """Tasks that the hub took away again."""
         return IndexRanges.parse(self.spec.released)

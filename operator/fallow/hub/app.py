@@ -107,7 +107,7 @@ class Hub:
         )
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        if not await _acquired(leadership, stop):
+        if not await leadership.acquired(stop):
             return
         # NB: made before Kopf, which at its end cancels every task that was started after it.
         keeping = asyncio.create_task(leadership.keep(), name="lease")
@@ -215,20 +215,6 @@ class Hub:
             await _first_of(stop, view.dirty, seconds=cycle.due_in(self._cycled_at, at_most=TICK_SECONDS))
             if view.dirty.is_set() and debounce:
                 await asyncio.sleep(debounce)
-
-
-async def _acquired(leadership: Leadership, stop: asyncio.Event) -> bool:
-    """Wait for the lease; False when told to stop first."""
-    acquiring = asyncio.create_task(leadership.acquire(), name="acquire")
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    won = acquiring.done()
-    for task in (acquiring, stopping):
-        task.cancel()
-    results = await asyncio.gather(acquiring, stopping, return_exceptions=True)
-    if won and isinstance(results[0], BaseException):
-        raise results[0]
-    return won
 
 
 async def _first_of(*events: asyncio.Event, seconds: float) -> None:

@@ -19,6 +19,7 @@ UNRESERVED_NUMBERS = 1
 """Placement numbers that a job may use before its first reservation (decision 023)."""
 
 LONGEST_AVOIDED_SECONDS = 300.0
+LONGEST_LATE_SECONDS = 16.0
 FORGIVEN_SECONDS = 600.0
 
 
@@ -106,8 +107,17 @@ class JobRecord:
         """Return the providers to keep off at the monotonic time `now`."""
         return frozenset(name for name, (_, until) in self.avoid.items() if until > now)
 
-    def could_not_start(self, provider: str, now: float) -> None:
-        """Keep off a provider: 2, 4, 8 … at most 300 seconds; after ten good minutes all is forgotten."""
+    def could_not_start(self, provider: str, now: float, *, only_late: bool = False) -> None:
+        """Keep off a provider: 2, 4, 8 … at most 300 seconds; after ten good minutes all is forgotten.
+
+        `only_late`: its owner was quicker. That says little about the next time: at most 16 seconds.
+        """
         times, until = self.avoid.get(provider, (0, now))
         times = 1 if now - until > FORGIVEN_SECONDS else times + 1
-        self.avoid[provider] = (times, now + min(LONGEST_AVOIDED_SECONDS, 2.0**times))
+        longest = LONGEST_LATE_SECONDS if only_late else LONGEST_AVOIDED_SECONDS
+        self.avoid[provider] = (times, now + min(longest, 2.0**times))
+
+    def started(self, provider: str) -> None:
+        """Note that tasks of the job did start there: what went wrong before is forgiven."""
+        if provider in self.avoid:
+            self.avoid[provider] = (0, self.avoid[provider][1])

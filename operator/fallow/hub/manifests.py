@@ -52,6 +52,7 @@ def placement(
                 {"node": one.node, "slots": one.slots, "tasks": str(one.tasks)} for one in place.assignments
             ],
             "gang": spec.gang,
+            **({"isolation": wanted} if (wanted := spec.requirements.isolation) else {}),
             "desired": "Run",
             "results": spec.results,
             "terms": {

@@ -23,6 +23,8 @@ JSON = dict[str, Any]
 
 NOT_OUR_DOING = frozenset({"Released", "Stopped"})
 """Reasons for handing back that only answer the hub's own wish; all others call for a back-off."""
+SUPPLY_MOVED = frozenset({"NoRoom", "OfferClosed", "GangDidNotFit"})
+"""Reasons that say no more than that the supply was another by the time the work arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Placed:
     gone: IndexRanges
     """Tasks that ended or were handed back: their slots are free again."""
     refused: bool
+    outrun: bool
+    """Whether what it could not start was only late: the supply had changed by then."""
     """Whether tasks were handed back for reasons of the provider's own."""
     finished: bool
     running: int
@@ -123,7 +127,7 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
     for one in assigned:
         tasks |= one.tasks
     ended = _ended(status.get("ended") or (), tasks=tasks, attempt=spec["attempt"])
-    handed, refused = _handed_back(status.get("handedBack") or ())
+    handed, reasons = _handed_back(status.get("handedBack") or ())
     # A task that was reported both ways has ended: that report carries the money.
     gone = (IndexRanges.of(one.index for one in ended) | handed) & tasks
     released = parse_optional(spec.get("released"))
@@ -144,7 +148,8 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
         gang=bool(spec.get("gang")),
         ended=ended,
         gone=gone,
-        refused=refused,
+        refused=bool(reasons),
+        outrun=bool(reasons) and reasons <= SUPPLY_MOVED,
         finished=status.get("state") == "Finished",
         running=int(status.get("running") or 0),
         price=parse_amount(terms["pricePerTaskHour"], decimals=terms["tokenDecimals"]),
@@ -163,7 +168,7 @@ def _last_words(words: Any) -> str:
         return ""
     last = words[-1]
     code = f" with exit code {last['exitCode']}" if last.get("exitCode") is not None else ""
-    said = last.get("message") or last.get("reason") or ""
+    said = last.get("log") or last.get("message") or last.get("reason") or ""
     lines = said.strip().splitlines()
     return f"task {last['index']} {last['outcome']}{code}" + (f": {lines[-1][:200]}" if lines else "")
 
@@ -180,15 +185,16 @@ def _ended(texts: Any, *, tasks: IndexRanges, attempt: int) -> tuple[Ended, ...]
     return tuple(first.values())
 
 
-def _handed_back(parts: Any) -> tuple[IndexRanges, bool]:
-    tasks, refused = EMPTY, False
+def _handed_back(parts: Any) -> tuple[IndexRanges, frozenset[str]]:
+    """Return the tasks handed back, and the reasons that are not our own wish."""
+    tasks, reasons = EMPTY, set()
     for part in parts:
         try:
             tasks |= IndexRanges.parse(part["tasks"])
         except RangesError:
             continue
-        refused = refused or part.get("reason") not in NOT_OUR_DOING
-    return tasks, refused
+        reasons.add(part.get("reason") or "")
+    return tasks, frozenset(reasons - NOT_OUR_DOING)
 
 
 def most_of(placed: Placed) -> int:
@@ -203,4 +209,13 @@ def most_of(placed: Placed) -> int:
 
 def unstartable(placed: Placed) -> bool:
     """Return whether the provider could not start what it was given: do not come back at once."""
-    return placed.refused or any(one.outcome is Outcome.UNSTARTABLE for one in placed.counted)
+    return placed.refused or _has_unstartable(placed)
+
+
+def was_only_late(placed: Placed) -> bool:
+    """Return whether what could not start there only came too late: the owner was quicker."""
+    return placed.outrun and not _has_unstartable(placed)
+
+
+def _has_unstartable(placed: Placed) -> bool:
+    return any(one.outcome is Outcome.UNSTARTABLE for one in placed.counted)

@@ -16,7 +16,7 @@ from fallow.hub.desk import Desk
 from fallow.hub.fates import Circumstances, Fate, Step, fate
 from fallow.hub.folding import Paid
 from fallow.hub.jobs import JobRecord
-from fallow.hub.placements import JSON, Placed, unstartable
+from fallow.hub.placements import JSON, Placed, unstartable, was_only_late
 from fallow.hub.view import ASSUMED
 from fallow.receipts.epochs import claim_id
 from fallow.receipts.pricing import cumulative_amount
@@ -61,16 +61,20 @@ class Steps:
     def observe(self, placed: Placed, record: JobRecord | None) -> None:
         """Note when this process first saw a placement run and finish, and what went wrong there."""
         memory, clock = self._desk.memory, self._desk.clock
-        if placed.running or placed.ended:
-            memory.first_running.setdefault(placed.uid, clock.unix())
+        begins = bool(placed.running or placed.ended) and placed.uid not in memory.first_running
+        if begins:
+            memory.first_running[placed.uid] = clock.unix()
         if placed.finished:
             memory.first_finished.setdefault(placed.uid, clock.unix())
         if record is None:
             return
         record.last_words = placed.last_words or record.last_words
+        if begins and not unstartable(placed):
+            record.started(placed.provider)
         if placed.uid not in memory.unstartable and unstartable(placed):
             memory.unstartable.add(placed.uid)
-            record.could_not_start(placed.provider, clock.monotonic())
+            only_late = was_only_late(placed)
+            record.could_not_start(placed.provider, clock.monotonic(), only_late=only_late)
             log.info("tasks could not start", placement=placed.name, provider=placed.provider)
 
     def paid_so_far(self, placed: Placed) -> Paid:

@@ -24,7 +24,7 @@ import msgspec
 from fallow import __version__
 from fallow.errors import Gone
 from fallow.kube.answers import JSON, error_from_answer, no_answer
-from fallow.kube.kinds import Resource
+from fallow.kube.kinds import POD, Resource
 from fallow.kube.stream import WatchEvent, events_of, hang_up
 from fallow.telemetry import Telemetry
 
@@ -297,6 +297,25 @@ class ApiServer:
             yield events_of(response, what)
         finally:
             hang_up(response)
+
+    async def pod_log(
+        self, name: str, *, namespace: str, container: str, tail_lines: int, limit_bytes: int
+    ) -> str:
+        """Return the last lines of a container's log, of which its node sends at most `limit_bytes`."""
+        path = POD.path(namespace=namespace, name=name, subresource="log")
+        query = {"tailLines": str(tail_lines), "limitBytes": str(limit_bytes)}
+        if container:
+            query["container"] = container
+        what = f"get log of Pod {name}"
+        try:
+            response = await self._send("GET", "log", POD, path, query=query)
+            async with response:
+                body = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise no_answer(error, what) from error
+        if response.status >= 400:
+            raise error_from_answer(response.status, body, response.headers, what)
+        return body.decode(errors="replace")
 
     async def raw(self, path: str) -> bytes:
         """Return what a GET of any path answers, such as "/readyz"."""

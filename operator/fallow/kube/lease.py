@@ -86,7 +86,8 @@ class Leadership:
     """A Lease that one of several processes holds.
 
     `identity` is unique to this process: a restarted process is another holder, with another
-    term. `on_change(leading)` is called when it is gained or lost.
+    term. `surely_dead` says of a holder that it runs no more; its lease need not run out.
+    `on_change(leading)` is called when it is gained or lost.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Leadership:
         renew_seconds: float = 3.0,
         steady: Callable[[], float] = steady_seconds,
         now: Callable[[], datetime] = _utc_now,
+        surely_dead: Callable[[str], bool] = lambda holder: False,
         on_change: Callable[[bool], None] | None = None,
     ) -> None:
+        self._surely_dead = surely_dead
         self._api = api
         self._namespace = namespace
         self._name = name
@@ -140,6 +143,19 @@ class Leadership:
             # Shorter than renewals: a lease given back is taken at once, a dead one in time.
             await asyncio.sleep(min(1.0, self._renew_seconds))
 
+    async def acquired(self, stop: asyncio.Event) -> bool:
+        """Wait for the lease as `acquire` does; False when told to stop first."""
+        acquiring = asyncio.create_task(self.acquire(), name="acquire")
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        won = acquiring.done()
+        for task in (acquiring, stopping):
+            task.cancel()
+        results = await asyncio.gather(acquiring, stopping, return_exceptions=True)
+        if won and isinstance(results[0], BaseException):
+            raise results[0]
+        return won
+
     async def keep(self) -> None:
         """Renew until the lease is lost; returns then. The caller stops all writing and ends."""
         while self.may_write():
@@ -157,8 +173,9 @@ class Leadership:
                 if lease is None:
                     return
             spec = lease.get("spec") or {}
-            ours = spec.get("holderIdentity") == self._identity
-            if not ours and not self._term.expired(lease):
+            holder = spec.get("holderIdentity") or ""
+            ours = holder == self._identity
+            if not ours and not self._term.expired(lease) and not self._surely_dead(holder):
                 self._term.lost()
                 return
             number = int(spec.get("leaseTransitions") or 0) + (0 if ours else 1)

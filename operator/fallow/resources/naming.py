@@ -17,6 +17,7 @@ LABEL_PLACEMENT_UID = f"{GROUP}/placement-uid"
 LABEL_INDEX = f"{GROUP}/index"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_GUEST = f"{GROUP}/guest"
+LABEL_GANG = f"{GROUP}/gang"
 ANNOTATION_UNFOLDED = f"{GROUP}/not-folded"
 """On a Settlement that the settler replayed from the archive: the hub forgot what was paid in it, and
 schedules nothing until `fallow hub restore` has told it."""
@@ -41,6 +42,11 @@ def claim_name(placement_uid: str, sequence: int) -> str:
 def guest_set_name(placement_uid: str) -> str:
     """Return the name of a placement's GuestSet."""
     return uid16(placement_uid)
+
+
+def gang_name(placement_uid: str) -> str:
+    """Return the name of a gang's Service and NetworkPolicy; a Service's starts with a letter."""
+    return f"gang-{uid16(placement_uid)}"
 
 
 def pod_name(placement_uid: str, *, index: int, attempt: int) -> str:

@@ -34,6 +34,7 @@ CAGE_CHECKS: tuple[CageCheck, ...] = ("ApiServer", "Kubelet", "Metadata", "Neigh
 Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 DAYS: tuple[Day, ...] = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 ClockTime = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", max_length=5)]
+Cidr = Annotated[str, Field(max_length=43, pattern="^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
 Date = Annotated[str, Field(pattern="^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$", max_length=10)]
 
 
@@ -109,8 +110,24 @@ class OfferSpec(Model):
     accounts_allowed: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=256)] = ()
     """Payer addresses that may use it, or * for all. Empty means none."""
     accounts_refused: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=256)] = ()
+    image_digests: bool = False
+    """Only images that are named by digest (…@sha256:…)."""
     egress: Annotated[str, Field(pattern="^(None|AllowList|Internet)$", max_length=16)] = "None"
+    """What guests may reach besides their own gang: nothing, `egressRanges`, or all but private ranges."""
+    egress_ranges: Annotated[tuple[Cidr, ...], Field(max_length=64)] = ()
+    """With AllowList: what may be reached. A range within a private one is taken as meant; of a wider one the
+    private, link-local and metadata parts are left out."""
+    dns_ranges: Annotated[tuple[Cidr, ...], Field(max_length=16)] = ()
+    """Where name servers are, for guests that may use names at all; empty means the pods of kube-system
+    with the label k8s-app=kube-dns."""
     isolation: Annotated[tuple[Isolation, ...], Field(max_length=8)] = ("NonRoot",)
+    """Isolations that guests get: the weakest of these that is as strong as the job wants."""
+    runtime_class: Annotated[str, Field(max_length=253, pattern="^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$")] = ""
+    """RuntimeClass of Sandboxed guests (gVisor, Kata); Sandboxed is not offered without one."""
+    share_nodes: bool = True
+    """Whether guests may be on a node on which a pod of yours holds an accelerator."""
+    local_queue: Annotated[str, Field(max_length=63, pattern="^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")] = ""
+    """Kueue's LocalQueue in the guest namespace that guests go through, where this cluster runs Kueue."""
     max_run_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 86_400
     max_guests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
     max_ephemeral_storage_mib: Annotated[int, Field(ge=0, le=2**30)] = 20_480

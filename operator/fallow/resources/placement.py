@@ -26,10 +26,12 @@ from fallow.resources.base import (
     condition_column,
     rule,
 )
+from fallow.resources.computejob import Isolation
 from fallow.resources.receipt import SignedReceipt
 from fallow.resources.template import Template
 from fallow.resources.terms import Terms
 
+MAX_LOG_BYTES = 2048
 PLACEMENT_STATES = ("Pending", "Running", "Finished")
 
 
@@ -58,6 +60,8 @@ class PlacementSpec(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["node"]},
         ),
     ]
+    isolation: Isolation | None = None
+    """Weakest isolation from other tenants that the job accepts."""
     gang: bool = False
     """All pods are created together, or the placement is handed back."""
     released: Ranges = ""
@@ -91,6 +95,8 @@ class LastWords(Model):
     exit_code: int | None = None
     reason: Annotated[str, Field(max_length=128)] = ""
     message: Annotated[str, Field(max_length=2048)] = ""
+    log: Annotated[str, Field(max_length=MAX_LOG_BYTES)] = ""
+    """Its last 20 lines, at most 2 KiB of them."""
 
 
 class InlineResult(Model):

@@ -11,7 +11,7 @@ from fallow.agent.pods import House, Owner, guest_pod
 from fallow.receipts.requests import effective_requests
 from fallow.resources.quantities import parse_quantity
 from unit.agent.guest_pods import UID
-from unit.agent.some_work import GPU, a_spec, a_template
+from unit.agent.some_work import GPU, a_template, some_work
 
 HOUSE = House(
     namespace="fallow-guests", priority_class="fallow-guest", max_run_seconds=3600, grace_seconds=20
@@ -20,7 +20,8 @@ OWNER = Owner(name="7f3c2a1093f54b6e", uid="gs-uid", placement_uid=UID)
 
 
 def a_guest_pod(*, house: House = HOUSE, index: int = 7, **spec: Any) -> dict[str, Any]:
-    return guest_pod(a_spec({"n1": (1, "7")}, **spec), index=index, node="n1", owner=OWNER, house=house)
+    tasks = spec.pop("tasks", "7")
+    return guest_pod(some_work({"n1": (1, tasks)}, **spec), index=index, node="n1", owner=OWNER, house=house)
 
 
 def quality(pod: dict[str, Any]) -> str:
@@ -75,6 +76,41 @@ def test_pod__read_back__is_the_guest_it_was_made_as() -> None:
         "n1",
         True,
     )
+
+
+def test_gang__pod__has_a_name_in_its_service_and_torchruns_variables() -> None:
+    pod = a_guest_pod(gang=True, tasks="5-8")
+    env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
+    service = "gang-" + UID.replace("-", "")[:16]
+    assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == ("rank-2", service)
+    assert env["PET_NNODES"] == env["WORLD_SIZE"] == "4"
+    assert env["PET_NODE_RANK"] == env["RANK"] == "2"
+    assert env["PET_NPROC_PER_NODE"] == "1"
+    assert env["MASTER_ADDR"] == env["PET_MASTER_ADDR"] == f"rank-0.{service}"
+    assert env["MASTER_PORT"] == env["PET_MASTER_PORT"] == "29500"
+
+
+def test_gang__several_accelerators_a_task__ranks_are_left_to_torchrun() -> None:
+    many = a_template(container={"resources": {"limits": {GPU: "8"}}})
+    pod = a_guest_pod(gang=True, template=many)
+    env = {e["name"]: e["value"] for e in pod["spec"]["containers"][0]["env"]}
+    assert env["PET_NPROC_PER_NODE"] == "8"
+    assert not {"RANK", "WORLD_SIZE"} & env.keys()
+
+
+def test_gang__template_says_otherwise__template_wins() -> None:
+    pod = a_guest_pod(
+        gang=True, template=a_template(container={"env": [{"name": "MASTER_PORT", "value": "1"}]})
+    )
+    env = [e for e in pod["spec"]["containers"][0]["env"] if e["name"] == "MASTER_PORT"]
+    assert env == [{"name": "MASTER_PORT", "value": "1"}]
+
+
+def test_pod__no_gang__knows_of_no_others() -> None:
+    pod = a_guest_pod()
+    names = {e["name"] for e in pod["spec"]["containers"][0]["env"]}
+    assert not {n for n in names if n.startswith(("PET_", "MASTER_"))}
+    assert "hostname" not in pod["spec"]
 
 
 def test_env__template_sets_our_names__ours_win_and_come_first() -> None:

@@ -24,6 +24,25 @@ def test_could_not_start__again_and_again__is_avoided_for_longer_each_time_up_to
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
 
 
+def test_could_not_start__owner_was_quicker_each_time__is_avoided_for_seconds_only() -> None:
+    one = record()
+    waits = []
+    for _ in range(6):
+        one.could_not_start("aurora", 0.0, only_late=True)
+        waits.append(one.avoid["aurora"][1])
+    assert waits == [2, 4, 8, 16, 16, 16]
+
+
+def test_started__after_failures__the_next_one_counts_as_the_first() -> None:
+    one = record()
+    for _ in range(5):
+        one.could_not_start("aurora", 0.0)
+    one.started("aurora")
+    assert one.avoided(31.0) == {"aurora"}  # what was said before still holds
+    one.could_not_start("aurora", 40.0)
+    assert one.avoid["aurora"] == (1, 42.0)
+
+
 def test_could_not_start__after_ten_good_minutes__begins_anew() -> None:
     one = record()
     for _ in range(5):

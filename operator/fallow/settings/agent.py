@@ -1,0 +1,103 @@
+"""Settings of `fallow agent`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from fallow.settings.base import (
+    Address,
+    CommonSettings,
+    CycleSettings,
+    Group,
+    KeyFileSettings,
+    Label,
+    LeaseSettings,
+    Seconds,
+    WriterSettings,
+)
+
+
+class AgentWriterSettings(WriterSettings):
+    """The provider's write budget on the hub; the hub's priority and fairness enforces it too."""
+
+    in_flight: int = Field(default=16, ge=1, le=1000)
+    """Writes under way at once to either API server."""
+    per_second: float = Field(default=20, gt=0, le=1000)
+    """Writes a second to the hub, sustained. 20 lets 100 providers share one hub."""
+    burst: int = Field(default=200, ge=1, le=10_000)
+    """Writes that may go out at once after a quiet time."""
+
+
+class AgentLeaseSettings(LeaseSettings):
+    """Leader election among agents of one member."""
+
+    name: Label = "fallow-agent"
+    """Name of the Lease, in the system namespace."""
+    duration_seconds: Seconds = 60
+    """How long an agent that stops renewing is believed, in seconds. A minute: an API server that is
+    away for less must not end the agent. One that starts where the last one died need not wait."""
+    renew_seconds: Seconds = 5
+    """How often the agent renews, in seconds."""
+
+
+class HeartbeatSettings(Group):
+    """The Lease by which the hub sees that the agent lives."""
+
+    seconds: float = Field(default=3, ge=2, le=5)
+    """Time between renewals in seconds. At 3, six get lost before the hub's 20 s pass."""
+    lease_duration_seconds: int = Field(default=20, ge=5, le=300)
+    """What the Lease announces, in seconds. A planned restart announces a longer one first."""
+
+
+class GuestSettings(Group):
+    """How guest pods are made on the member."""
+
+    namespace: Label = "fallow-guests"
+    """Namespace of all guest pods and GuestSets."""
+    priority_class: Label = "fallow-guest"
+    """PriorityClass of guest pods: value -1000, so that every owner pod preempts them."""
+    node_not_ready_seconds: Seconds = 15
+    """A guest on a node that is not ready for this many seconds counts as lost."""
+    owner_wait_seconds: Seconds = 2
+    """An owner pod that waits longer than this many seconds for an accelerator makes the agent
+    vacate a node."""
+    outbox_seconds: Seconds = 7 * 86_400
+    """A GuestSet is dropped this many seconds after its Placement is gone from the hub."""
+
+
+class NodeSettings(Group):
+    """How the member's nodes are advertised."""
+
+    debounce_seconds: float = Field(default=1, ge=0, le=60)
+    """Pause between a change of a node or owner pod and its ProviderNode, in seconds; closing
+    does not wait for it."""
+
+
+class QuoteSettings(Group):
+    """The signed Quote."""
+
+    valid_seconds: Seconds = 3600
+    """How long a Quote is valid, in seconds; it is renewed at half of that."""
+
+
+class AgentSettings(CommonSettings):
+    """The agent: offers a member's idle capacity to one hub and runs its guests."""
+
+    provider: Label
+    """Name of this member at the hub: it may use the hub's namespace provider-NAME only."""
+    hub_kubeconfig: Path
+    """Path of the kubeconfig for the hub, with credentials that reach this provider's own
+    namespace."""
+    payee: Address
+    """Address that earns. Registered on chain by its own signature before the first payment."""
+    signer: KeyFileSettings = KeyFileSettings()
+    """The key that signs Quotes and receipts."""
+    cycle: CycleSettings = CycleSettings()
+    lease: AgentLeaseSettings = AgentLeaseSettings()
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+    writes: AgentWriterSettings = AgentWriterSettings()
+    guests: GuestSettings = GuestSettings()
+    nodes: NodeSettings = NodeSettings()
+    quote: QuoteSettings = QuoteSettings()

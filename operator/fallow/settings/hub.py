@@ -1,0 +1,59 @@
+"""Settings of `fallow hub`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fallow.settings.base import CommonSettings, CycleSettings, Group, LeaseSettings, Seconds, WriterSettings
+
+
+class ProviderSilenceSettings(Group):
+    """When the hub takes a provider for gone. Counted only while the hub's own watch lives."""
+
+    silent_seconds: Seconds = 20
+    """After this many seconds without a heartbeat a provider gets no new work."""
+    mass_silence_providers: int = Field(default=3, ge=2)
+    """With at least this many providers, and more than half of them silent at once, the hub
+    suspects itself."""
+    mass_silence_window_seconds: Seconds = 30
+    """Providers that fall silent within this many seconds count as silent at once."""
+    mass_silence_hold_seconds: Seconds = 600
+    """How long the hub then releases nothing, in seconds: a partition of the hub must not run
+    everything twice."""
+
+
+class JobSettings(Group):
+    """How long finished things stay, and how big a placement may be."""
+
+    ttl_seconds: Seconds = 7 * 86_400
+    """A finished ComputeJob is deleted after this many seconds."""
+    claim_ttl_seconds: Seconds = 7 * 86_400
+    """A settled PaymentClaim is deleted this many seconds past its dispute window."""
+    placement_tasks_max: int = Field(default=1024, ge=1, le=1024)
+    """Most tasks in one Placement. 1,024 reports of 72 bytes stay far below etcd's 1.5 MiB."""
+
+
+class SharingSettings(Group):
+    """How accounts share what is free."""
+
+    half_life_seconds: Seconds = 7 * 86_400
+    """After how long use counts half in fair sharing, in seconds. A week: who filled the fleet over the
+    weekend is behind on Monday, not in a month."""
+    reservations: int = Field(default=4, ge=0, le=64)
+    """How many waiting gangs and large tasks keep nodes for themselves at once. Few: kept nodes take only
+    what is over in time."""
+    accelerators_per_account: int | None = Field(default=None, ge=0)
+    """Most accelerators that the jobs of one account hold at once; no limit by default."""
+    accelerators_per_namespace: int | None = Field(default=None, ge=0)
+    """Most accelerators that the jobs of one namespace hold at once; no limit by default."""
+
+
+class HubSettings(CommonSettings):
+    """The hub's operator: accepts jobs, schedules them over providers and writes claims."""
+
+    cycle: CycleSettings = CycleSettings()
+    lease: LeaseSettings = LeaseSettings()
+    silence: ProviderSilenceSettings = ProviderSilenceSettings()
+    jobs: JobSettings = JobSettings()
+    sharing: SharingSettings = SharingSettings()
+    writers: WriterSettings = WriterSettings()
