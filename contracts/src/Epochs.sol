@@ -33,10 +33,13 @@ library Epochs {
         uint256 amount;
     }
 
+    /// @dev Bytes of the number of payees, and of each.
+    uint256 internal constant COUNT_BYTES = 2;
+    uint256 internal constant PAYEE_BYTES = 20;
     /// @dev Bytes of a group's head: payer (20) and number of lines (2).
     uint256 internal constant GROUP_BYTES = 22;
-    /// @dev Bytes of a line: payee (20) and amount (12).
-    uint256 internal constant LINE_BYTES = 32;
+    /// @dev Bytes of a line: which payee (2) and amount (12).
+    uint256 internal constant LINE_BYTES = 14;
 
     bytes32 private constant SETTLEMENT_TYPEHASH = keccak256(
         "Settlement(uint64 epoch,bytes32 previousCommitment,bytes32 linesHash,bytes32 claimsRoot,"
@@ -61,6 +64,21 @@ library Epochs {
         return keccak256(abi.encode(SETTLEMENT_TYPEHASH, header));
     }
 
+    /// @notice How many payees the lines name, and the offset of the first group after them.
+    /// @dev Reverts unless there is at least one, and something after them.
+    function payeesOf(bytes calldata lines) internal pure returns (uint256 count, uint256 end) {
+        count = wordAt(lines, 0) >> 240;
+        end = COUNT_BYTES + count * PAYEE_BYTES;
+        if (count == 0 || end >= lines.length) revert MalformedLines(lines.length);
+    }
+
+    /// @notice Payee `index` of the lines, which the caller knows to be one of them.
+    function payeeAt(bytes calldata lines, uint256 index) internal pure returns (address) {
+        // The cast cuts the address out of the word.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return address(uint160(wordAt(lines, COUNT_BYTES + index * PAYEE_BYTES) >> 96));
+    }
+
     /// @notice The head of the group at `offset`; `end` is where the next one starts.
     /// @dev Reverts unless the group has at least one line and lies within `lines`.
     function groupAt(bytes calldata lines, uint256 offset)
@@ -83,32 +101,33 @@ library Epochs {
     function lineAt(bytes calldata lines, uint256 offset)
         internal
         pure
-        returns (address payee, uint256 amount)
+        returns (uint256 payeeIndex, uint256 amount)
     {
         uint256 word = wordAt(lines, offset);
+        payeeIndex = word >> 240;
+        // The cast cuts the amount out of the word.
         // forge-lint: disable-next-line(unsafe-typecast)
-        payee = address(uint160(word >> 96));
-        amount = word & type(uint96).max;
+        amount = uint96(word >> 144);
     }
 
-    /// @notice Line `lineIndex` of an epoch, counted from 0 over all groups.
+    /// @notice Line `lineIndex` of settled lines, counted from 0 over all groups.
     function line(bytes calldata lines, uint32 lineIndex)
         internal
         pure
         returns (address payer, address payee, uint96 amount)
     {
         uint256 before = 0;
-        uint256 offset = 0;
+        (, uint256 offset) = payeesOf(lines);
         while (offset < lines.length) {
             uint256 count;
             uint256 end;
             (payer, count, end) = groupAt(lines, offset);
             if (lineIndex < before + count) {
-                uint256 given;
-                (payee, given) = lineAt(lines, offset + GROUP_BYTES + (lineIndex - before) * LINE_BYTES);
+                (uint256 index, uint256 given) =
+                    lineAt(lines, offset + GROUP_BYTES + (lineIndex - before) * LINE_BYTES);
                 // A line's amount has 96 bits.
                 // forge-lint: disable-next-line(unsafe-typecast)
-                return (payer, payee, uint96(given));
+                return (payer, payeeAt(lines, index), uint96(given));
             }
             before += count;
             offset = end;

@@ -330,7 +330,7 @@ contract FallowDisputes is Stakes {
         bytes32 claimId = claim.claimId;
         uint96 amount = (claim.amount < line.amount ? claim.amount : line.amount).toUint96();
         _forfeit(_slashFor(claimId, address(escrow), amount, Reason.ClaimTwice), line.payer, line.payee);
-        if (!escrow.restsStill(epoch)) return;
+        if (!escrow.restsStill(epoch, line.payee)) return;
         Dispute storage dispute = _disputes[epoch][lineIndex];
         uint96 left = _left(dispute, line.amount);
         uint96 due = amount - _refunded[claimId][epoch];

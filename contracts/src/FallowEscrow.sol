@@ -64,7 +64,7 @@ contract FallowEscrow is Payers, Payees, Roles {
     /// @notice Where payers are meant to go once this escrow is closing; zero when nowhere is named.
     address public successor;
 
-    event Settled(uint64 indexed epoch, bytes32 indexed commitment, bytes32 bundleHash, uint256 total);
+    event Settled(uint64 indexed epoch, bytes32 indexed commitment, bytes32 bundleHash);
     event DisputesAttached(address disputes);
     event CreditFrozen(uint64 indexed epoch, address indexed payee, uint256 amount);
     event CreditRefunded(address indexed payer, uint256 amount);
@@ -74,6 +74,7 @@ contract FallowEscrow is Payers, Payees, Roles {
     error EpochOutOfOrder(uint64 given, uint64 expected);
     error PreviousCommitmentMismatch(bytes32 given, bytes32 expected);
     error LinesNotAscending(uint256 offset);
+    error PayeesNotAscending(uint256 index);
     error NotDisputes(address sender);
     error CannotAttach();
 
@@ -96,8 +97,9 @@ contract FallowEscrow is Payers, Payees, Roles {
     /// @notice Settles one epoch: debits and credits are what the lines say, in full or not at all.
     /// @param epoch The last epoch + 1.
     /// @param previousCommitment The commitment of the last epoch.
-    /// @param lines Packed groups: payer (20 bytes), number of lines (2), then per line payee (20) and amount
-    /// (12). Payers ascend strictly, and so do the payees of each: there is one line per pair.
+    /// @param lines The payees: their number (2 bytes), then each (20), strictly ascending. Then groups: payer
+    /// (20), number of its lines (2), then per line which payee (2, counted from 0) and amount (12). Payers
+    /// ascend strictly, and so do the payees of each: there is one line per pair.
     /// @param claimsRoot Root over the claims that the epoch settles.
     /// @param allocationsRoot Root over what each claim adds to which line.
     /// @param bundleHash Name of the archived bundle with all of it.
@@ -109,9 +111,10 @@ contract FallowEscrow is Payers, Payees, Roles {
         bytes32 allocationsRoot,
         bytes32 bundleHash
     ) external {
-        _advance(epoch, previousCommitment);
+        _requireSettling();
+        _requireNext(epoch, previousCommitment);
         checkSolvency();
-        uint256 total = _debitAndCredit(lines);
+        _debitAndCredit(epoch, lines);
         bytes32 commitment = Epochs.commitment(
             Epochs.Header({
                 epoch: epoch,
@@ -123,64 +126,80 @@ contract FallowEscrow is Payers, Payees, Roles {
             })
         );
         commitments[epoch] = commitment;
-        emit Settled(epoch, commitment, bundleHash, total);
+        emit Settled(epoch, commitment, bundleHash);
     }
 
-    /// @dev Whether this epoch may be settled now, by this sender; then it is the last one.
-    function _advance(uint64 epoch, bytes32 previousCommitment) private {
-        Head memory head = _head;
-        if (msg.sender != head.operator) revert NotOperator(msg.sender);
-        if (head.paused) revert SettlingPaused();
-        if (_closed()) revert Closed(closesAt);
-        if (epoch != head.lastEpoch + 1) revert EpochOutOfOrder(epoch, head.lastEpoch + 1);
-        bytes32 expected = commitments[head.lastEpoch];
-        if (previousCommitment != expected) revert PreviousCommitmentMismatch(previousCommitment, expected);
-        uint32 window = _currentWindow();
-        if (window != head.window) {
-            _head.window = window;
-            _openWindow(window, epoch);
+    /// @dev Reverts unless `epoch` follows the last one: the commitments are the count of epochs.
+    function _requireNext(uint64 epoch, bytes32 previousCommitment) private view {
+        if (commitments[epoch] != 0 || commitments[epoch - 1] == 0) {
+            revert EpochOutOfOrder(epoch, _lastEpoch() + 1);
         }
-        _head.lastEpoch = uint256(epoch).toUint40();
+        bytes32 expected = commitments[epoch - 1];
+        if (previousCommitment != expected) revert PreviousCommitmentMismatch(previousCommitment, expected);
     }
 
-    /// @dev Walks the groups. A payer is debited once, after the payees of its group are credited.
-    function _debitAndCredit(bytes calldata lines) private returns (uint256 total) {
-        uint32 window = _currentWindow();
+    /// @dev Debits each payer once, by the sum of its group; then credits each payee once, by what all groups
+    /// gave it: storage is touched per payer and per payee, never per line.
+    function _debitAndCredit(uint64 epoch, bytes calldata lines) private {
+        (uint256 count, uint256 offset) = Epochs.payeesOf(lines);
+        uint256[] memory credits = new uint256[](count);
+        uint256 feeIndex = _feeIndex(lines, count);
         address previous = address(0);
-        uint256 offset = 0;
-        if (lines.length == 0) revert Epochs.MalformedLines(0);
         while (offset < lines.length) {
             (address payer,, uint256 end) = Epochs.groupAt(lines, offset);
             if (payer <= previous) revert LinesNotAscending(offset);
-            (uint256 debit, uint256 fee) = _creditGroup(lines, offset + Epochs.GROUP_BYTES, end, window);
+            (uint256 debit, uint256 fee) =
+                _addGroup(lines, offset + Epochs.GROUP_BYTES, end, credits, feeIndex);
             _debit(payer, debit, fee);
-            total += debit;
             previous = payer;
             offset = end;
         }
+        _creditAll(epoch, lines, credits);
     }
 
-    /// @dev The lines of one payer, from `offset` to `end`.
-    function _creditGroup(bytes calldata lines, uint256 offset, uint256 end, uint32 window)
-        private
-        returns (uint256 debit, uint256 fee)
-    {
-        uint256 previous = 0;
-        // Neither sum can overflow: fewer than 2**16 lines of less than 2**96 each.
+    /// @dev Where the fee collector is among the payees; none of them when it gets nothing.
+    function _feeIndex(bytes calldata lines, uint256 count) private view returns (uint256 index) {
+        if (feeCollector == address(0)) return count;
+        while (index < count && Epochs.payeeAt(lines, index) != feeCollector) {
+            index++;
+        }
+    }
+
+    /// @dev Adds the lines of one payer, from `offset` to `end`, to what their payees get.
+    function _addGroup(
+        bytes calldata lines,
+        uint256 offset,
+        uint256 end,
+        uint256[] memory credits,
+        uint256 feeIndex
+    ) private pure returns (uint256 debit, uint256 fee) {
+        uint256 next = 0;
+        // No sum can overflow: there are fewer than 2**32 lines of less than 2**96 each.
         unchecked {
             for (; offset < end; offset += Epochs.LINE_BYTES) {
-                uint256 line = Epochs.wordAt(lines, offset);
-                uint256 payee = line >> 96;
-                uint256 amount = line & type(uint96).max;
-                if (payee <= previous) revert LinesNotAscending(offset);
+                (uint256 index, uint256 amount) = Epochs.lineAt(lines, offset);
+                if (index < next) revert LinesNotAscending(offset);
+                if (index >= credits.length) revert Epochs.MalformedLines(lines.length);
                 if (amount == 0) revert ZeroAmount();
-                // The shift has left the 160 bits of an address.
-                // forge-lint: disable-next-line(unsafe-typecast)
-                _credit(address(uint160(payee)), amount, window);
+                credits[index] += amount;
                 debit += amount;
-                if (payee == uint160(feeCollector)) fee = amount;
-                previous = payee;
+                if (index == feeIndex) fee = amount;
+                next = index + 1;
             }
+        }
+    }
+
+    /// @dev Gives the payees, who ascend strictly, what they get: each more than nothing.
+    function _creditAll(uint64 epoch, bytes calldata lines, uint256[] memory credits) private {
+        uint32 window = _currentWindow();
+        uint40 number = uint256(epoch).toUint40();
+        address previous = address(0);
+        for (uint256 i = 0; i < credits.length; i++) {
+            address payee = Epochs.payeeAt(lines, i);
+            if (payee <= previous) revert PayeesNotAscending(i);
+            if (credits[i] == 0) revert ZeroAmount();
+            _credit(payee, credits[i], window, number);
+            previous = payee;
         }
     }
 
@@ -189,7 +208,7 @@ contract FallowEscrow is Payers, Payees, Roles {
     /// @notice Attaches the disputes module: once, and before the first epoch, so that whoever deposits or
     /// works afterwards knows who may freeze what, for good.
     function attachDisputes(address module) external onlyOwner {
-        if (disputes != address(0) || _head.lastEpoch != 0) revert CannotAttach();
+        if (disputes != address(0) || commitments[1] != 0) revert CannotAttach();
         if (module.code.length == 0 || IDisputes(module).escrow() != address(this)) revert CannotAttach();
         disputes = module;
         emit DisputesAttached(module);
@@ -199,10 +218,12 @@ contract FallowEscrow is Payers, Payees, Roles {
     /// without notice. Final. Placements pin chain and escrow, so what runs is settled here before that.
     /// @param successor_ Where to go from here; zero names nowhere.
     function close(address successor_) external onlyOwner {
-        if (closesAt != 0) revert Closed(closesAt);
-        closesAt = (block.timestamp + noticePeriod).toUint40();
+        State memory gate = _state();
+        if (gate.closesAt != 0) revert Closed(gate.closesAt);
+        gate.closesAt = (block.timestamp + noticePeriod).toUint40();
+        _change(gate);
         successor = successor_;
-        emit Closing(successor_, closesAt);
+        emit Closing(successor_, gate.closesAt);
     }
 
     // ---------------------------------------------------------------- the disputes module's
@@ -240,8 +261,20 @@ contract FallowEscrow is Payers, Payees, Roles {
         return _lastEpoch();
     }
 
+    /// @dev Nothing counts epochs: settling would pay for it every time. Every epoch up to the last has a
+    /// commitment and none after it has, so doubling and halving finds it.
     function _lastEpoch() internal view override returns (uint64) {
-        return _head.lastEpoch;
+        uint64 none = 1;
+        while (commitments[none] != 0) {
+            none *= 2;
+        }
+        uint64 last = none / 2;
+        while (none - last > 1) {
+            uint64 middle = (last + none) / 2;
+            if (commitments[middle] == 0) none = middle;
+            else last = middle;
+        }
+        return last;
     }
 
     /// @notice The EIP-712 domain separator of everything that is signed for this escrow and hub.

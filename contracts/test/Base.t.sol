@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {FallowEscrow} from "../src/FallowEscrow.sol";
 import {TestToken} from "../src/TestToken.sol";
+import {Line, Packing} from "./Packing.sol";
 
 /// @dev The cheat codes that these tests use.
 interface Vm {
@@ -27,13 +28,6 @@ interface Vm {
     function warp(uint256 timestamp) external;
     function chainId(uint256 id) external;
     function etch(address target, bytes calldata code) external;
-}
-
-/// @dev One line of an epoch.
-struct Line {
-    address payer;
-    address payee;
-    uint96 amount;
 }
 
 /// @dev An escrow with two bound payers and two active payees, and the words to speak about it.
@@ -160,14 +154,23 @@ abstract contract Base {
     }
 
     function _line(address payer, address payee, uint96 amount) internal pure returns (bytes memory) {
-        return abi.encodePacked(payer, uint16(1), payee, amount);
+        return Packing.pack(_one(payer, payee, amount));
     }
 
-    /// @dev A group of two lines, in ascending order of payees.
+    function _one(address payer, address payee, uint96 amount) internal pure returns (Line[] memory lines) {
+        lines = new Line[](1);
+        lines[0] = Line(payer, payee, amount);
+    }
+
+    /// @dev Two lines of a payer, to payees 0 and 1 (in ascending order of payees).
+    function _two(address payer, uint96 first, uint96 second) internal view returns (Line[] memory) {
+        Line[] memory one = _one(payer, payees[0], first);
+        Line[] memory other = _one(payer, payees[1], second);
+        return payees[0] < payees[1] ? Packing.join(one, other) : Packing.join(other, one);
+    }
+
     function _twoLines(address payer, uint96 first, uint96 second) internal view returns (bytes memory) {
-        (address low, address high) = payees[0] < payees[1] ? (payees[0], payees[1]) : (payees[1], payees[0]);
-        (uint96 a, uint96 b) = payees[0] < payees[1] ? (first, second) : (second, first);
-        return abi.encodePacked(payer, uint16(2), low, a, high, b);
+        return Packing.pack(_two(payer, first, second));
     }
 
     function _balance(address payer) internal view returns (uint256) {

@@ -70,10 +70,10 @@ contract DisputesTest is DisputesBase {
     function test_freeze__in_the_next_window__still_and_later_no_more() public {
         Bundle memory bundle = _settleBundle();
         vm.warp(block.timestamp + 2 * WINDOW - 1);
-        assertTrue(escrow.restsStill(epoch), "rests");
+        assertTrue(escrow.restsStill(epoch, payees[0]), "rests");
         _freeze(bundle, 0, 12e6);
         vm.warp(block.timestamp + 1);
-        assertTrue(!escrow.restsStill(epoch), "rests no more");
+        assertTrue(!escrow.restsStill(epoch, payees[0]), "rests no more");
         vm.prank(payers[1]);
         vm.expectRevert(abi.encodeWithSelector(Payees.DisputeWindowOver.selector, epoch));
         disputes.freeze(bundle.header, bundle.lines, 1, 1);
@@ -159,7 +159,7 @@ contract DisputesTest is DisputesBase {
             [uint96(10e6), 20e6, 30e6, 40e6],
             _newIds()
         );
-        bundle.lines = abi.encodePacked(payers[0], uint16(1), payees[0], uint96(25e6)); // claims say 30
+        bundle.lines = _line(payers[0], payees[0], 25e6); // claims say 30
         bundle.header.linesHash = keccak256(bundle.lines);
         _settleAs(bundle);
         _freeze(bundle, 0, 1e6);

@@ -5,6 +5,7 @@ import {Epochs} from "../src/Epochs.sol";
 import {FallowDisputes} from "../src/FallowDisputes.sol";
 import {FallowEscrow} from "../src/FallowEscrow.sol";
 import {Base} from "./Base.t.sol";
+import {Line, Packing} from "./Packing.sol";
 
 /// @dev The leaf formats, callable with memory.
 contract Leaves {
@@ -77,16 +78,10 @@ library Bundles {
             bundle.claimLeaves[i] = leaves.claim(claim, escrow, epoch);
             bundle.allocationLeaves[i] = leaves.allocation(claim, escrow, epoch, i / 2);
         }
-        bundle.lines = abi.encodePacked(
-            payers[0],
-            uint16(1),
-            payee,
-            amounts[0] + amounts[1],
-            payers[1],
-            uint16(1),
-            payee,
-            amounts[2] + amounts[3]
-        );
+        Line[] memory lines = new Line[](2);
+        lines[0] = Line(payers[0], payee, amounts[0] + amounts[1]);
+        lines[1] = Line(payers[1], payee, amounts[2] + amounts[3]);
+        bundle.lines = Packing.pack(lines);
         bundle.header.epoch = epoch;
         bundle.header.linesHash = keccak256(bundle.lines);
         bundle.header.claimsRoot = Four.root(bundle.claimLeaves);

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {FallowEscrow} from "../src/FallowEscrow.sol";
 import {TestToken} from "../src/TestToken.sol";
 import {Base, Vm} from "./Base.t.sol";
+import {Line, Packing} from "./Packing.sol";
 
 /// @dev Everyone who touches the escrow, doing whatever the fuzzer says, with books of its own.
 contract Actors {
@@ -50,9 +51,10 @@ contract Actors {
     /// @dev The operator, honest or malicious: now and then a stranger as payee, or lines out of order.
     function settle(uint256 seed, uint96[4] calldata amounts) external {
         uint256 malice = (seed >> 8) % 16;
-        bytes memory lines = _group(0, seed, malice, amounts);
-        bytes memory second = _group(2, seed, malice, amounts);
-        lines = malice == 1 ? bytes.concat(second, lines) : bytes.concat(lines, second);
+        Line[] memory first = _group(0, seed, malice, amounts);
+        Line[] memory second = _group(2, seed, malice, amounts);
+        bytes memory lines =
+            Packing.pack(malice == 1 ? Packing.join(second, first) : Packing.join(first, second));
         uint64 last = escrow.lastEpoch();
         bytes32 previous = escrow.commitments(last);
         vm.prank(operator);
@@ -70,20 +72,19 @@ contract Actors {
         } catch {}
     }
 
-    /// @dev Lines `first` and `first + 1` as the group of one payer; empty when the seed has neither.
+    /// @dev Lines `first` and `first + 1` of one payer; none when the seed has neither.
     function _group(uint256 first, uint256 seed, uint256 malice, uint96[4] calldata amounts)
         private
         view
-        returns (bytes memory lines)
+        returns (Line[] memory lines)
     {
-        uint16 count;
         for (uint256 i = first; i < first + 2; i++) {
             if ((seed >> i) % 2 == 0) continue;
+            Line[] memory line = new Line[](1);
             address payee = malice == 0 ? address(uint160(seed)) : payees[i % 2];
-            lines = bytes.concat(lines, abi.encodePacked(payee, _bounded(amounts[i])));
-            count++;
+            line[0] = Line(payers[first / 2], payee, _bounded(amounts[i]));
+            lines = Packing.join(lines, line);
         }
-        if (count != 0) lines = bytes.concat(abi.encodePacked(payers[first / 2], count), lines);
     }
 
     function _checkBound(address payer, uint256 debit) private {

@@ -7,7 +7,7 @@ import {Faults} from "../src/escrow/Faults.sol";
 import {Holdings} from "../src/escrow/Holdings.sol";
 import {Payees} from "../src/escrow/Payees.sol";
 import {Payers} from "../src/escrow/Payers.sol";
-import {Roles} from "../src/escrow/Roles.sol";
+import {Gate} from "../src/escrow/Gate.sol";
 import {TestToken} from "../src/TestToken.sol";
 import {Base} from "./Base.t.sol";
 import {BlockingToken, CoarseToken, SilentToken} from "./tokens/OddTokens.sol";
@@ -125,7 +125,7 @@ contract LifeTest is Base {
         vm.prank(next);
         escrow.acceptOperator();
         _expectSettleRevert(
-            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Roles.NotOperator.selector, operator)
+            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Gate.NotOperator.selector, operator)
         );
         operator = next;
         _settle(_line(payers[0], payees[0], 1));
@@ -161,7 +161,7 @@ contract LifeTest is Base {
 
     function test_close__ends_deposits_now_and_settling_after_the_notice() public {
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(Payers.NotClosed.selector, 0));
+        vm.expectRevert(abi.encodeWithSelector(Gate.NotClosed.selector, 0));
         escrow.withdrawAll();
         vm.prank(owner);
         escrow.close(address(0x5CC));
@@ -170,15 +170,15 @@ contract LifeTest is Base {
         assertTrue(escrow.successor() == address(0x5CC), "successor");
         token.mint(address(this), 5);
         token.approve(address(escrow), 5);
-        vm.expectRevert(abi.encodeWithSelector(Payers.Closed.selector, closes));
+        vm.expectRevert(abi.encodeWithSelector(Gate.Closed.selector, closes));
         escrow.deposit(payers[0], 5);
         _settle(_line(payers[0], payees[0], 7e6)); // what runs is settled
         vm.prank(payers[0]);
-        vm.expectRevert(abi.encodeWithSelector(Payers.NotClosed.selector, closes));
+        vm.expectRevert(abi.encodeWithSelector(Gate.NotClosed.selector, closes));
         escrow.withdrawAll();
         vm.warp(closes);
         _expectSettleRevert(
-            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Payers.Closed.selector, closes)
+            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Gate.Closed.selector, closes)
         );
         vm.prank(payers[0]);
         escrow.withdrawAll();
@@ -198,7 +198,7 @@ contract LifeTest is Base {
         vm.prank(owner);
         escrow.close(address(0));
         vm.prank(owner);
-        vm.expectRevert(abi.encodeWithSelector(Payers.Closed.selector, block.timestamp + NOTICE));
+        vm.expectRevert(abi.encodeWithSelector(Gate.Closed.selector, block.timestamp + NOTICE));
         escrow.close(address(1));
     }
 

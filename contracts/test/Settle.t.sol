@@ -6,9 +6,11 @@ import {Faults} from "../src/escrow/Faults.sol";
 import {Holdings} from "../src/escrow/Holdings.sol";
 import {Payees} from "../src/escrow/Payees.sol";
 import {Payers} from "../src/escrow/Payers.sol";
+import {Gate} from "../src/escrow/Gate.sol";
 import {Roles} from "../src/escrow/Roles.sol";
 import {FallowEscrow} from "../src/FallowEscrow.sol";
 import {Base} from "./Base.t.sol";
+import {Line, Packing} from "./Packing.sol";
 
 /// @dev settle: what it does to balances, and each reason for which it refuses.
 contract SettleTest is Base {
@@ -22,7 +24,7 @@ contract SettleTest is Base {
     }
 
     function test_settle__several_lines__debits_each_payer_their_sum() public {
-        bytes memory lines = bytes.concat(_twoLines(payers[0], 1e6, 2e6), _twoLines(payers[1], 3e6, 4e6));
+        bytes memory lines = Packing.pack(Packing.join(_two(payers[0], 1e6, 2e6), _two(payers[1], 3e6, 4e6)));
         _settle(lines);
         assertEq(_balance(payers[0]), 10_000e6 - 3e6, "payer 0");
         assertEq(_balance(payers[1]), 10_000e6 - 7e6, "payer 1");
@@ -36,7 +38,7 @@ contract SettleTest is Base {
 
     function test_settle__by_anyone_else__is_refused() public {
         vm.prank(owner);
-        vm.expectRevert(abi.encodeWithSelector(Roles.NotOperator.selector, owner));
+        vm.expectRevert(abi.encodeWithSelector(Gate.NotOperator.selector, owner));
         escrow.settle(1, commitment, _line(payers[0], payees[0], 1), "", "", "");
     }
 
@@ -62,9 +64,13 @@ contract SettleTest is Base {
         bytes memory line = _line(payers[0], payees[0], 1);
         _expectMalformed("");
         _expectMalformed(bytes.concat(line, hex"00"));
-        _expectMalformed(abi.encodePacked(payers[0], uint16(0)));
-        _expectMalformed(abi.encodePacked(payers[0], uint16(2), payees[0], uint96(1)));
-        _expectMalformed(abi.encodePacked(payers[0], uint16(1), payees[0]));
+        _expectMalformed(abi.encodePacked(uint16(0), payers[0], uint16(1), uint16(0), uint96(1)));
+        bytes memory table = abi.encodePacked(uint16(1), payees[0]);
+        _expectMalformed(table);
+        _expectMalformed(bytes.concat(table, abi.encodePacked(payers[0], uint16(0))));
+        _expectMalformed(bytes.concat(table, abi.encodePacked(payers[0], uint16(2), uint16(0), uint96(1))));
+        _expectMalformed(bytes.concat(table, abi.encodePacked(payers[0], uint16(1), uint16(0))));
+        _expectMalformed(bytes.concat(table, abi.encodePacked(payers[0], uint16(1), uint16(1), uint96(1))));
         _expectSettleRevert(
             _line(payers[0], payees[0], 0), abi.encodeWithSelector(Faults.ZeroAmount.selector)
         );
@@ -75,22 +81,56 @@ contract SettleTest is Base {
     }
 
     function test_settle__line_twice_or_out_of_order__is_refused() public {
-        bytes memory line = _line(payers[0], payees[0], 1);
+        Line[] memory line = _one(payers[0], payees[0], 1);
         _expectSettleRevert(
-            bytes.concat(line, line), abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 54)
+            Packing.pack(Packing.join(_one(payers[1], payees[0], 1), line)),
+            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 58)
         );
         _expectSettleRevert(
-            bytes.concat(_line(payers[1], payees[0], 1), line),
-            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 54)
-        );
-        _expectSettleRevert(
-            abi.encodePacked(payers[0], uint16(2), payees[0], uint96(1), payees[0], uint96(1)),
-            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 54)
+            Packing.pack(Packing.join(line, line)),
+            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 58)
         );
         _expectSettleRevert(
             _line(address(0), payees[0], 1),
-            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 0)
+            abi.encodeWithSelector(FallowEscrow.LinesNotAscending.selector, 22)
         );
+    }
+
+    function test_settle__payees_twice_or_out_of_order_or_unpaid__is_refused() public {
+        (address low, address high) = payees[0] < payees[1] ? (payees[0], payees[1]) : (payees[1], payees[0]);
+        bytes memory both = abi.encodePacked(payers[0], uint16(2), uint16(0), uint96(1), uint16(1), uint96(1));
+        bytes memory reason = abi.encodeWithSelector(FallowEscrow.PayeesNotAscending.selector, 1);
+        _expectSettleRevert(bytes.concat(abi.encodePacked(uint16(2), high, low), both), reason);
+        _expectSettleRevert(bytes.concat(abi.encodePacked(uint16(2), low, low), both), reason);
+        _expectSettleRevert(
+            bytes.concat(
+                abi.encodePacked(uint16(1), address(0)),
+                abi.encodePacked(payers[0], uint16(1), uint16(0), uint96(1))
+            ),
+            abi.encodeWithSelector(FallowEscrow.PayeesNotAscending.selector, 0)
+        );
+        _expectSettleRevert(
+            abi.encodePacked(uint16(2), low, high, payers[0], uint16(1), uint16(0), uint96(1)),
+            abi.encodeWithSelector(Faults.ZeroAmount.selector)
+        );
+    }
+
+    function test_settle__an_epoch_that_is_not_the_next__is_refused() public {
+        bytes memory line = _line(payers[0], payees[0], 1);
+        for (uint64 n = 0; n < 5; n++) {
+            assertEq(escrow.lastEpoch(), n, "last epoch");
+            _expectOutOfOrder(n, n + 1);
+            _expectOutOfOrder(n + 2, n + 1);
+            _expectOutOfOrder(type(uint64).max, n + 1);
+            _settle(line);
+            vm.warp(block.timestamp + INTERVAL);
+        }
+    }
+
+    function _expectOutOfOrder(uint64 given, uint64 expected) private {
+        vm.prank(operator);
+        vm.expectRevert(abi.encodeWithSelector(FallowEscrow.EpochOutOfOrder.selector, given, expected));
+        escrow.settle(given, commitment, _line(payers[0], payees[0], 1), "", "", "");
     }
 
     function test_settle__payer_never_bound__is_refused() public {
@@ -139,13 +179,11 @@ contract SettleTest is Base {
 
     function test_settle__fee_above_the_maximum__is_refused() public {
         (address low, address high) = collector < payees[0] ? (collector, payees[0]) : (payees[0], collector);
-        bytes memory fair = abi.encodePacked(
-            payers[0],
-            uint16(2),
-            low,
-            uint96(low == collector ? 5 : 95),
-            high,
-            uint96(high == collector ? 5 : 95)
+        bytes memory fair = Packing.pack(
+            Packing.join(
+                _one(payers[0], low, low == collector ? 5 : 95),
+                _one(payers[0], high, high == collector ? 5 : 95)
+            )
         );
         _expectSettleRevert(
             _line(payers[0], collector, 5),
@@ -163,7 +201,7 @@ contract SettleTest is Base {
         escrow.pause();
         vm.warp(block.timestamp + NOTICE + 1 days); // two windows, and the notice still valid
         _expectSettleRevert(
-            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Roles.SettlingPaused.selector)
+            _line(payers[0], payees[0], 1), abi.encodeWithSelector(Gate.SettlingPaused.selector)
         );
         vm.prank(payees[0]);
         escrow.withdrawCredits();
@@ -199,7 +237,7 @@ contract SettleTest is Base {
         b = uint96(1 + uint256(b) % (CAP / 2));
         c = uint96(1 + uint256(c) % CAP);
         uint256 before = escrow.liabilities();
-        _settle(bytes.concat(_twoLines(payers[0], a, b), _line(payers[1], payees[1], c)));
+        _settle(Packing.pack(Packing.join(_two(payers[0], a, b), _one(payers[1], payees[1], c))));
         assertEq(_balance(payers[0]), 10_000e6 - a - b, "payer 0");
         assertEq(_balance(payers[1]), 10_000e6 - c, "payer 1");
         assertEq(_owed(payees[0]) + _owed(payees[1]), uint256(a) + b + c, "debits = credits");

@@ -22,7 +22,7 @@ abstract contract Holdings is ReentrancyGuardTransient, Faults {
 
     /// @notice What is owed to all accounts together, in the token's smallest unit; below 2**96, so that no
     /// single account can ever overflow its 96 bits.
-    uint128 public liabilities;
+    uint96 public liabilities;
 
     error NothingToWithdraw(address account);
     error DepositNotExact(uint256 received, uint256 wanted);
@@ -57,7 +57,7 @@ abstract contract Holdings is ReentrancyGuardTransient, Faults {
         if (owed > type(uint96).max) revert TooMuchHeld(owed);
         // Checked on the line above.
         // forge-lint: disable-next-line(unsafe-typecast)
-        liabilities = uint128(owed);
+        liabilities = uint96(owed);
     }
 
     /// @dev Pays `amount` out; callers are nonReentrant and have struck it off an account before. A transfer

@@ -14,15 +14,18 @@ abstract contract Payees is Holdings {
     using SafeCast for uint256;
 
     /// @dev What was credited in `window`. `activeFrom` 0 means never registered. `window` is the current one
-    /// only after `_rotated` has found the payee to be active.
+    /// only after `_rotated` has found the payee to be active. `first` is the first epoch that credited it in
+    /// `window`, `firstBefore` in the window before; 0 where none did.
     struct Payee {
         uint96 current;
         uint32 window;
         uint40 activeFrom;
+        uint40 first;
+        uint40 firstBefore;
     }
 
-    /// @dev A Payee in one word, which every line reads and writes once: current in its lowest 96 bits, then
-    /// window, then activeFrom. (A struct in storage would be read and written field by field.)
+    /// @dev A Payee in one word, which settling reads and writes once: current in its lowest 96 bits, then the
+    /// others in their order. (A struct in storage would be read and written field by field.)
     struct PackedPayee {
         uint256 word;
     }
@@ -54,6 +57,8 @@ abstract contract Payees is Holdings {
 
     uint256 private constant WINDOW_SHIFT = 96;
     uint256 private constant ACTIVE_FROM_SHIFT = 128;
+    uint256 private constant FIRST_SHIFT = 168;
+    uint256 private constant FIRST_BEFORE_SHIFT = 208;
 
     /// @notice Seconds between the change of a payout address and its effect.
     uint256 public constant PAYOUT_DELAY = 24 hours;
@@ -67,8 +72,6 @@ abstract contract Payees is Holdings {
     mapping(address payee => Aged) private _aged;
     mapping(address payee => Payout) private _payouts;
     mapping(address payee => mapping(address signer => Signer)) private _signers;
-    /// @dev The first epoch settled in each window; 0 where none was.
-    mapping(uint32 window => uint64 epoch) private _firstEpochs;
 
     event PayeeRegistered(address indexed payee, uint40 activeFrom);
     event PayoutChanging(address indexed payee, address to, uint256 effectiveAt);
@@ -110,7 +113,7 @@ abstract contract Payees is Holdings {
         uint40 activeFrom = (block.timestamp + payeeDelay).toUint40();
         // The window before: the first credit has to pass through `_rotated`.
         uint32 window = _currentWindow() - 1;
-        _store(payee, Payee({current: 0, window: window, activeFrom: activeFrom}));
+        _store(payee, Payee({current: 0, window: window, activeFrom: activeFrom, first: 0, firstBefore: 0}));
         _aged[payee] = Aged({resting: 0, matured: 0, window: window, redirected: false});
         emit PayeeRegistered(payee, activeFrom);
     }
@@ -160,24 +163,26 @@ abstract contract Payees is Holdings {
         Aged storage aged = _aged[msg.sender];
         // Up to date already when something was credited in this window: then one slot says it all.
         if (aged.window != window) _aged[msg.sender] = _rotated(msg.sender, window);
-        uint96 amount = aged.matured;
+        (uint96 amount, bool redirected) = (aged.matured, aged.redirected);
         if (amount == 0) revert NothingToWithdraw(msg.sender);
         aged.matured = 0;
         emit CreditsWithdrawn(msg.sender, amount);
-        _pay(aged.redirected ? payoutOf(msg.sender) : msg.sender, amount);
+        _pay(redirected ? payoutOf(msg.sender) : msg.sender, amount);
     }
 
-    /// @dev Once per line: the code that runs most often. A payee credited in this window before is active.
-    function _credit(address account, uint256 amount, uint32 window) internal {
+    /// @dev Once per payee and epoch. A payee credited in this window before is active.
+    function _credit(address account, uint256 amount, uint32 window, uint40 epoch) internal {
         PackedPayee storage payee = _payees[account];
         uint256 word = payee.word;
-        // The cast cuts the window out of the word.
+        // The casts cut window and first out of the word.
         // forge-lint: disable-next-line(unsafe-typecast)
         if (uint32(word >> WINDOW_SHIFT) != window) {
             _aged[account] = _rotated(account, window);
             word = payee.word;
         }
-        // No carry into the window: all that is held is below 2**96, and a line above its payer's balance reverts.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        if (uint40(word >> FIRST_SHIFT) == 0) word |= uint256(epoch) << FIRST_SHIFT;
+        // No carry into the window: all that is held is below 2**96, and what is credited was debited before.
         unchecked {
             payee.word = word + amount;
         }
@@ -192,12 +197,15 @@ abstract contract Payees is Holdings {
         if (window - payee.window == 1) {
             aged.matured += aged.resting;
             aged.resting = payee.current;
+            payee.firstBefore = payee.first;
         } else {
             aged.matured += aged.resting + payee.current;
             aged.resting = 0;
+            payee.firstBefore = 0;
         }
         aged.window = window;
-        _store(account, Payee({current: 0, window: window, activeFrom: payee.activeFrom}));
+        (payee.current, payee.window, payee.first) = (0, window, 0);
+        _store(account, payee);
     }
 
     function _payee(address account) private view returns (Payee memory) {
@@ -207,19 +215,17 @@ abstract contract Payees is Holdings {
         return Payee({
             current: uint96(word),
             window: uint32(word >> WINDOW_SHIFT),
-            activeFrom: uint40(word >> ACTIVE_FROM_SHIFT)
+            activeFrom: uint40(word >> ACTIVE_FROM_SHIFT),
+            first: uint40(word >> FIRST_SHIFT),
+            firstBefore: uint40(word >> FIRST_BEFORE_SHIFT)
         });
         // forge-lint: disable-end(unsafe-typecast)
     }
 
     function _store(address account, Payee memory payee) private {
-        _payees[account].word = uint256(payee.activeFrom) << ACTIVE_FROM_SHIFT | uint256(payee.window)
+        _payees[account].word = uint256(payee.firstBefore) << FIRST_BEFORE_SHIFT | uint256(payee.first)
+            << FIRST_SHIFT | uint256(payee.activeFrom) << ACTIVE_FROM_SHIFT | uint256(payee.window)
             << WINDOW_SHIFT | payee.current;
-    }
-
-    /// @dev Notes that `epoch` is the first one of `window`.
-    function _openWindow(uint32 window, uint64 epoch) internal {
-        _firstEpochs[window] = epoch;
     }
 
     function _currentWindow() internal view returns (uint32) {
@@ -228,15 +234,15 @@ abstract contract Payees is Holdings {
 
     // ---------------------------------------------------------------- disputes
 
-    /// @notice Whether the credits of a settled epoch still rest, and so can be frozen.
-    function restsStill(uint64 epoch) external view returns (bool) {
-        uint32 window = _currentWindow();
-        return _settledIn(epoch, window) || _settledIn(epoch, window - 1);
+    /// @notice Whether what a settled epoch credited to `account` still rests, and so can be frozen. Says nothing
+    /// sensible of an epoch that did not credit it.
+    function restsStill(uint64 epoch, address account) external view returns (bool) {
+        Payee memory payee = _payee(account);
+        uint256 age = _currentWindow() - payee.window;
+        return age < 2 && (_since(payee.first, epoch) || (age == 0 && _since(payee.firstBefore, epoch)));
     }
 
-    /// @dev For an epoch that is settled, and no window later than `window` but the current one.
-    function _settledIn(uint64 epoch, uint32 window) private view returns (bool) {
-        uint64 first = _firstEpochs[window];
+    function _since(uint40 first, uint64 epoch) private pure returns (bool) {
         return first != 0 && epoch >= first;
     }
 
@@ -245,11 +251,11 @@ abstract contract Payees is Holdings {
         uint32 window = _currentWindow();
         Aged memory aged = _aged[account];
         if (aged.window != window) aged = _rotated(account, window);
-        if (_settledIn(epoch, window)) {
-            Payee memory payee = _payee(account);
+        Payee memory payee = _payee(account);
+        if (_since(payee.first, epoch)) {
             payee.current -= amount;
             _store(account, payee);
-        } else if (_settledIn(epoch, window - 1)) {
+        } else if (_since(payee.firstBefore, epoch)) {
             aged.resting -= amount;
         } else {
             revert DisputeWindowOver(epoch);

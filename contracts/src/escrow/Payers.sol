@@ -3,20 +3,26 @@ pragma solidity 0.8.37;
 
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
-import {Holdings} from "./Holdings.sol";
+import {Gate} from "./Gate.sol";
 
 /// @title Payers: deposits, how much may be debited how often, and notices.
 /// @notice What loosens takes effect at once; what takes money or rights away from the hub needs a notice, and
 /// a notice that is not used within 24 hours of its maturity expires: nobody keeps one in stock.
-abstract contract Payers is Holdings {
+abstract contract Payers is Gate {
     using SafeCast for uint256;
 
-    /// @dev One slot: settling touches a payer once per epoch. `cap` 0 means never bound.
+    /// @dev `cap` 0 means never bound.
     struct Payer {
         uint96 balance;
         uint96 cap;
         uint40 lastDebitAt;
         uint24 minInterval;
+    }
+
+    /// @dev A Payer in one word, which settling reads and writes once: balance in its lowest 96 bits, then cap,
+    /// lastDebitAt, minInterval. (A struct in storage would be read and written field by field.)
+    struct PackedPayer {
+        uint256 word;
     }
 
     /// @dev An announced withdrawal.
@@ -33,6 +39,9 @@ abstract contract Payers is Holdings {
     }
 
     uint256 private constant BASIS_POINTS = 10_000;
+    uint256 private constant CAP_SHIFT = 96;
+    uint256 private constant LAST_DEBIT_SHIFT = 192;
+    uint256 private constant INTERVAL_SHIFT = 232;
 
     /// @notice How long a matured notice can be executed before it expires, in seconds.
     uint256 public constant NOTICE_VALIDITY = 24 hours;
@@ -42,11 +51,7 @@ abstract contract Payers is Holdings {
     /// @notice Seconds between a payer's notice and the withdrawal or stricter binding.
     uint32 public immutable noticePeriod;
 
-    /// @notice When settling ends for good, in Unix seconds; 0 while the escrow is open.
-    /// @dev Declared first, to share a slot with `liabilities`: every path that reads one reads the other.
-    uint40 public closesAt;
-
-    mapping(address payer => Payer) private _payers;
+    mapping(address payer => PackedPayer) private _payers;
     mapping(address payer => Notice) private _notices;
     mapping(address payer => BindingNotice) private _bindingNotices;
 
@@ -65,8 +70,6 @@ abstract contract Payers is Holdings {
     error NoNotice(address payer);
     error NoticeNotMature(uint256 maturesAt);
     error NoticeExpired(uint256 expiredAt);
-    error Closed(uint256 closesAt);
-    error NotClosed(uint256 closesAt);
 
     constructor(uint16 maxFeeBasisPoints_, uint32 noticePeriod_) {
         if (maxFeeBasisPoints_ > BASIS_POINTS) revert InvalidConfig();
@@ -92,9 +95,9 @@ abstract contract Payers is Holdings {
 
     function _deposit(address payer, uint96 amount) private {
         if (payer == address(0)) revert ZeroAddress();
-        if (closesAt != 0) revert Closed(closesAt);
+        _requireNotClosing();
         _receive(amount);
-        _payers[payer].balance += amount;
+        _addBalance(payer, amount);
         emit Deposited(payer, msg.sender, amount);
     }
 
@@ -103,7 +106,7 @@ abstract contract Payers is Holdings {
     /// @param minInterval 0 sets no limit to how often: the cap is then one per epoch, not one per time.
     function bind(uint96 cap, uint24 minInterval) external {
         if (cap == 0) revert ZeroAmount();
-        Payer storage payer = _payers[msg.sender];
+        Payer memory payer = _payer(msg.sender);
         if (payer.cap != 0 && (cap < payer.cap || minInterval > payer.minInterval)) {
             revert StricterBindingNeedsNotice();
         }
@@ -123,12 +126,13 @@ abstract contract Payers is Holdings {
         BindingNotice memory notice = _bindingNotices[msg.sender];
         _requireMature(notice.maturesAt);
         delete _bindingNotices[msg.sender];
-        _setBinding(_payers[msg.sender], notice.cap, notice.minInterval);
+        _setBinding(_payer(msg.sender), notice.cap, notice.minInterval);
     }
 
-    function _setBinding(Payer storage payer, uint96 cap, uint24 minInterval) private {
+    function _setBinding(Payer memory payer, uint96 cap, uint24 minInterval) private {
         payer.cap = cap;
         payer.minInterval = minInterval;
+        _store(msg.sender, payer);
         emit Bound(msg.sender, cap, minInterval);
     }
 
@@ -150,37 +154,62 @@ abstract contract Payers is Holdings {
 
     /// @notice Pays the caller's whole balance, without notice, once the escrow is closed.
     function withdrawAll() external nonReentrant {
-        if (!_closed()) revert NotClosed(closesAt);
+        _requireClosed();
         _withdraw(type(uint96).max);
     }
 
     function _withdraw(uint96 most) private {
-        Payer storage payer = _payers[msg.sender];
-        uint96 balance = payer.balance;
-        uint96 amount = most < balance ? most : balance;
+        Payer memory payer = _payer(msg.sender);
+        uint96 amount = most < payer.balance ? most : payer.balance;
         if (amount == 0) revert NothingToWithdraw(msg.sender);
-        payer.balance = balance - amount;
+        payer.balance -= amount;
+        _store(msg.sender, payer);
         emit Withdrawn(msg.sender, amount);
         _pay(msg.sender, amount);
     }
 
     /// @dev Once per payer and epoch. `fee` is the part of `debit` that goes to the fee collector.
     function _debit(address account, uint256 debit, uint256 fee) internal {
-        Payer storage payer = _payers[account];
-        (uint256 balance, uint256 cap) = (payer.balance, payer.cap);
-        if (cap == 0) revert PayerNotBound(account);
-        if (debit > cap) revert CapExceeded(account, debit, cap);
+        Payer memory payer = _payer(account);
+        if (payer.cap == 0) revert PayerNotBound(account);
+        if (debit > payer.cap) revert CapExceeded(account, debit, payer.cap);
         uint256 notBefore = uint256(payer.lastDebitAt) + payer.minInterval;
         if (block.timestamp < notBefore) revert DebitTooSoon(account, notBefore);
-        if (debit > balance) revert InsufficientBalance(account, debit, balance);
+        if (debit > payer.balance) revert InsufficientBalance(account, debit, payer.balance);
         if (fee * BASIS_POINTS > debit * maxFeeBasisPoints) revert FeeTooHigh(account, fee, debit);
-        payer.balance = (balance - debit).toUint96();
+        // At most the balance, as checked above.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        payer.balance -= uint96(debit);
         payer.lastDebitAt = block.timestamp.toUint40();
+        _store(account, payer);
     }
 
     /// @dev Gives back what a dispute was won over. It is debitable again.
     function _refund(address payer, uint96 amount) internal {
-        _payers[payer].balance += amount;
+        _addBalance(payer, amount);
+    }
+
+    /// @dev No carry into the cap: `liabilities`, of which it is a part, is below 2**96.
+    function _addBalance(address account, uint96 amount) private {
+        _payers[account].word += amount;
+    }
+
+    function _payer(address account) private view returns (Payer memory) {
+        uint256 word = _payers[account].word;
+        // Each cast cuts one field out of the word.
+        // forge-lint: disable-start(unsafe-typecast)
+        return Payer({
+            balance: uint96(word),
+            cap: uint96(word >> CAP_SHIFT),
+            lastDebitAt: uint40(word >> LAST_DEBIT_SHIFT),
+            minInterval: uint24(word >> INTERVAL_SHIFT)
+        });
+        // forge-lint: disable-end(unsafe-typecast)
+    }
+
+    function _store(address account, Payer memory payer) private {
+        _payers[account].word = uint256(payer.minInterval) << INTERVAL_SHIFT | uint256(payer.lastDebitAt)
+            << LAST_DEBIT_SHIFT | uint256(payer.cap) << CAP_SHIFT | payer.balance;
     }
 
     function _maturity() private view returns (uint40) {
@@ -193,13 +222,9 @@ abstract contract Payers is Holdings {
         if (block.timestamp > maturesAt + NOTICE_VALIDITY) revert NoticeExpired(maturesAt + NOTICE_VALIDITY);
     }
 
-    function _closed() internal view returns (bool) {
-        return closesAt != 0 && block.timestamp >= closesAt;
-    }
-
     /// @notice Balance and binding of a payer.
     function payerOf(address account) external view returns (Payer memory) {
-        return _payers[account];
+        return _payer(account);
     }
 
     /// @notice The withdrawal that a payer has announced; expired ones count as none.

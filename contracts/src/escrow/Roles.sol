@@ -3,22 +3,14 @@ pragma solidity 0.8.37;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
-import {Faults} from "./Faults.sol";
+import {Gate} from "./Gate.sol";
 
 /// @title Owner, guardian and operator.
 /// @notice The owner (a multisig) names the others and can close; it can move nobody's money. The guardian can
 /// stop settling, never start it. The operator can settle, and is replaced in two steps with a delay: payers
 /// have authorised the hub, not the key, and can leave or object before a new key can debit them.
-abstract contract Roles is Ownable2Step, Faults {
+abstract contract Roles is Gate, Ownable2Step {
     using SafeCast for uint256;
-
-    /// @dev One slot: what settling checks before anything else. `window` is the one of the last epoch.
-    struct Head {
-        address operator;
-        uint40 lastEpoch;
-        uint32 window;
-        bool paused;
-    }
 
     /// @dev An operator to be. `from` 0 means none.
     struct Succession {
@@ -32,7 +24,6 @@ abstract contract Roles is Ownable2Step, Faults {
     /// @notice Who may pause.
     address public guardian;
 
-    Head internal _head;
     Succession private _succession;
 
     event PausedChanged(bool paused);
@@ -40,27 +31,30 @@ abstract contract Roles is Ownable2Step, Faults {
     event OperatorProposed(address indexed operator, uint256 acceptableFrom);
     event OperatorChanged(address indexed previous, address indexed operator);
 
-    error NotOperator(address sender);
     error NotGuardian(address sender);
-    error SettlingPaused();
 
     constructor(address owner_, address operator_, address guardian_) Ownable(owner_) {
         if (operator_ == address(0) || guardian_ == address(0)) revert ZeroAddress();
-        _head.operator = operator_;
+        _change(State({operator: operator_, closesAt: 0, paused: false}));
         guardian = guardian_;
     }
 
     /// @notice Stops settling at once. The guardian's or the owner's.
     function pause() external {
         if (msg.sender != guardian && msg.sender != owner()) revert NotGuardian(msg.sender);
-        _head.paused = true;
-        emit PausedChanged(true);
+        _setPaused(true);
     }
 
     /// @notice Lets settling go on. The owner's only: a stolen guardian key can stop, never start.
     function unpause() external onlyOwner {
-        _head.paused = false;
-        emit PausedChanged(false);
+        _setPaused(false);
+    }
+
+    function _setPaused(bool paused_) private {
+        State memory gate = _state();
+        gate.paused = paused_;
+        _change(gate);
+        emit PausedChanged(paused_);
     }
 
     /// @notice Names another guardian.
@@ -84,8 +78,10 @@ abstract contract Roles is Ownable2Step, Faults {
         if (msg.sender != succession.next) revert NotProposed(msg.sender);
         if (block.timestamp < succession.from) revert TooEarly(succession.from);
         delete _succession;
-        emit OperatorChanged(_head.operator, msg.sender);
-        _head.operator = msg.sender;
+        State memory gate = _state();
+        emit OperatorChanged(gate.operator, msg.sender);
+        gate.operator = msg.sender;
+        _change(gate);
     }
 
     /// @notice An escrow without an owner could be paused for ever: refused.
@@ -93,18 +89,8 @@ abstract contract Roles is Ownable2Step, Faults {
         revert ZeroAddress();
     }
 
-    /// @notice Who may settle.
-    function operator() external view returns (address) {
-        return _head.operator;
-    }
-
     /// @notice The proposed operator and from when on it can accept; zeros when there is none.
     function proposedOperator() external view returns (address next, uint40 acceptableFrom) {
         return (_succession.next, _succession.from);
-    }
-
-    /// @notice Whether settling is stopped.
-    function paused() external view returns (bool) {
-        return _head.paused;
     }
 }

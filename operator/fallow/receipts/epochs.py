@@ -42,9 +42,11 @@ ALLOCATION_TYPE = (
 _CLAIM_TYPEHASH = keccak(CLAIM_TYPE.encode())
 _ALLOCATION_TYPEHASH = keccak(ALLOCATION_TYPE.encode())
 
+COUNT_BYTES = 2
+PAYEE_BYTES = 20
 GROUP_BYTES = 22
-LINE_BYTES = 32
-MAX_LINES_PER_PAYER = 2**16 - 1
+LINE_BYTES = 14
+MAX_PAYEES = 2**16 - 1
 MAX_LINE_AMOUNT = 2**96 - 1
 MIN_SALT_KEY_BYTES = 32
 
@@ -102,40 +104,57 @@ def lines_of(claims: Sequence[Claim]) -> tuple[Line, ...]:
 
 
 def pack_lines(lines: Sequence[Line]) -> bytes:
-    """Return the lines as the escrow takes them, grouped by payer.
+    """Return the lines as the escrow takes them: the payees, then groups, one for each payer.
 
-    Per payer its 20 bytes and the number of its lines (2 bytes); per line the payee (20 bytes) and
-    the amount (12). A payer's address is thereby paid for once, and a line is one word. ValueError
-    unless the lines ascend strictly and each amount is 1 to 2**96-1.
+    The number of payees (2 bytes) and each payee (20), ascending; per payer its 20 bytes and the number
+    of its lines (2); per line which payee (2, counted from 0) and the amount (12). An address is
+    thereby paid for once an epoch. ValueError unless there are lines, they ascend strictly and each
+    amount is 1 to 2**96-1.
     """
+    if not lines:
+        raise ValueError("an epoch without lines")
     keys = [(address_bytes(line.payer), address_bytes(line.payee)) for line in lines]
     if any(one >= other for one, other in pairwise(keys)):
         raise ValueError("lines ascend strictly by payer, then payee")
-    packed = b""
+    payees = sorted({payee for _, payee in keys})
+    if len(payees) > MAX_PAYEES:
+        raise ValueError(f"an epoch has at most {MAX_PAYEES} payees")
+    places = {payee: index.to_bytes(2, "big") for index, payee in enumerate(payees)}
+    packed = [len(payees).to_bytes(COUNT_BYTES, "big"), *payees]
     for payer, group in groupby(zip(keys, lines, strict=True), key=lambda pair: pair[0][0]):
-        entries = [payee + _amount_bytes(line.amount) for (_, payee), line in group]
-        if len(entries) > MAX_LINES_PER_PAYER:
-            raise ValueError("a payer has at most 65535 lines in an epoch")
-        packed += payer + len(entries).to_bytes(2, "big") + b"".join(entries)
-    return packed
+        entries = [places[payee] + _amount_bytes(line.amount) for (_, payee), line in group]
+        packed += [payer, len(entries).to_bytes(2, "big"), *entries]
+    return b"".join(packed)
 
 
 def unpack_lines(packed: bytes) -> tuple[Line, ...]:
     """Return the inverse of `pack_lines`. ValueError unless `packed` is exactly what it makes."""
+    payees, offset = _payees(packed)
     lines: list[Line] = []
-    offset = 0
     while offset < len(packed):
         payer, count = packed[offset : offset + 20], int.from_bytes(packed[offset + 20 : offset + 22], "big")
         offset += GROUP_BYTES
         if offset + count * LINE_BYTES > len(packed):
             break
         for _ in range(count):
-            payee, amount = packed[offset : offset + 20], packed[offset + 20 : offset + LINE_BYTES]
-            lines.append(Line(_address(payer), _address(payee), int.from_bytes(amount, "big")))
+            index = int.from_bytes(packed[offset : offset + 2], "big")
+            amount = int.from_bytes(packed[offset + 2 : offset + LINE_BYTES], "big")
+            if index >= len(payees):
+                raise ValueError("a line names a payee that is not there")
+            lines.append(Line(_address(payer), payees[index], amount))
             offset += LINE_BYTES
     if pack_lines(lines) != packed:
         raise ValueError("these bytes are no packed lines")
     return tuple(lines)
+
+
+def _payees(packed: bytes) -> tuple[list[str], int]:
+    """Return the payees that lines name, and where the first group starts."""
+    count = int.from_bytes(packed[:COUNT_BYTES], "big")
+    ends = range(COUNT_BYTES, COUNT_BYTES + (count + 1) * PAYEE_BYTES, PAYEE_BYTES)
+    if ends[-1] > len(packed):
+        raise ValueError("these bytes are no packed lines")
+    return [_address(packed[one:other]) for one, other in pairwise(ends)], ends[-1]
 
 
 def _amount_bytes(amount: int) -> bytes:

@@ -68,7 +68,7 @@ def test_epoch__a_claim_of_nothing__is_refused() -> None:
         _again(epoch, claims=[replace(epoch.claims[0], amount=0)])
 
 
-@given(st.dictionaries(st.tuples(ADDRESSES, ADDRESSES), st.integers(1, 2**96 - 1), max_size=30))
+@given(st.dictionaries(st.tuples(ADDRESSES, ADDRESSES), st.integers(1, 2**96 - 1), min_size=1, max_size=30))
 def test_lines__packed_and_unpacked__are_the_same(amounts: dict[tuple[str, str], int]) -> None:
     rows = [(*pair, amount) for pair, amount in sorted(amounts.items())]
     lines = unpack_lines(pack_lines([Line(*row) for row in rows]))
