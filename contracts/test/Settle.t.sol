@@ -193,7 +193,19 @@ contract SettleTest is Base {
         assertEq(_owed(collector), 5, "fee");
     }
 
-    function test_settle__paused__is_refused_while_withdrawals_go_on() public {
+    function test_settle__no_fee_collector__takes_no_line_for_a_fee() public {
+        FallowEscrow.Config memory config = _config();
+        config.feeCollector = address(0);
+        escrow = new FallowEscrow(config);
+        commitment = escrow.commitments(0);
+        _fund(payers[0], 10e6);
+        _register(payeeKeys[0]);
+        vm.warp(block.timestamp + DELAY);
+        _settle(_line(payers[0], payees[0], 7e6));
+        assertEq(_owed(payees[0]), 7e6, "payee");
+    }
+
+    function test_settle__paused__is_refused_while_deposits_and_withdrawals_go_on() public {
         _settle(_line(payers[0], payees[0], 7e6));
         vm.prank(payers[0]);
         escrow.giveWithdrawalNotice(1e6);
@@ -208,6 +220,7 @@ contract SettleTest is Base {
         assertEq(token.balanceOf(payees[0]), 7e6, "payee's tokens");
         vm.prank(payers[0]);
         escrow.withdraw();
+        _deposit(payers[0], 1e6);
         vm.prank(guardian);
         vm.expectRevert();
         escrow.unpause();

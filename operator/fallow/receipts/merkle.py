@@ -20,13 +20,17 @@ def leaf_hash(encoded: bytes) -> bytes:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """Return the root over leaf hashes in any order; the zero word when there are none."""
-    return _tree(leaves)[0] if leaves else ZERO_WORD
+    return tree(leaves)[0] if leaves else ZERO_WORD
 
 
 def proof(leaves: Sequence[bytes], leaf: bytes) -> list[bytes]:
     """Return the siblings from `leaf` up to the root. ValueError when it is not among `leaves`."""
-    tree = _tree(leaves)
-    position = len(tree) - 1 - sorted(leaves).index(leaf)
+    return proof_in(tree(leaves), leaf)
+
+
+def proof_in(tree: Sequence[bytes], leaf: bytes) -> list[bytes]:
+    """Return `proof` from a tree that was built before: for many leaves of the same one."""
+    position = tree.index(leaf, len(tree) // 2)
     siblings = []
     while position > 0:
         siblings.append(tree[position + 1 if position % 2 else position - 1])
@@ -42,12 +46,13 @@ def verify(leaf: bytes, siblings: Sequence[bytes], *, root: bytes) -> bool:
     return node == root
 
 
-def _tree(leaves: Sequence[bytes]) -> list[bytes]:
+def tree(leaves: Sequence[bytes]) -> list[bytes]:
+    """Return the whole tree, its root first and its leaves last, descending."""
     count = len(leaves)
-    tree = [b""] * (count - 1) + sorted(leaves, reverse=True)
+    nodes = [b""] * (count - 1) + sorted(leaves, reverse=True)
     for position in range(count - 2, -1, -1):
-        tree[position] = _pair(tree[2 * position + 1], tree[2 * position + 2])
-    return tree
+        nodes[position] = _pair(nodes[2 * position + 1], nodes[2 * position + 2])
+    return nodes
 
 
 def _pair(one: bytes, other: bytes) -> bytes:

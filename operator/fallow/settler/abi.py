@@ -45,6 +45,15 @@ class Artifact:
         """Return what a function answered. Raises eth_abi's DecodingError when it makes no sense."""
         return tuple(decode(self._entry("function", function)[1], data))
 
+    def event_signature(self, event: str) -> str:
+        """Return an event's name with its types, whose keccak is its first topic."""
+        return f"{event}({','.join(self._entry('event', event)[0])})"
+
+    def event_data(self, event: str, data: bytes) -> tuple[Any, ...]:
+        """Return the values of an event that are not topics. DecodingError when they make no sense."""
+        (entry,) = (one for one in self.abi if one["type"] == "event" and one["name"] == event)
+        return tuple(decode(encoded_types([one for one in entry["inputs"] if not one["indexed"]]), data))
+
     def _entry(self, kind: str, name: str | None) -> tuple[list[str], list[str]]:
         for entry in self.abi:
             if entry["type"] == kind and entry.get("name") == name:
@@ -56,7 +65,7 @@ class Artifact:
 
 @cache
 def artifact(name: str) -> Artifact:
-    """Return a shipped contract: "FallowEscrow" or, for rigs, "TestToken"."""
+    """Return a shipped contract: "FallowEscrow", "FallowDisputes" or, for rigs, "TestToken"."""
     content = json.loads((files("fallow.settler") / "artifacts" / f"{name}.json").read_text())
     return Artifact(
         name=name,

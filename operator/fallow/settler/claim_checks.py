@@ -96,7 +96,7 @@ def check_claim(obj: Mapping[str, Any], *, money: Money) -> CheckedClaim:
         _check_attempts(spec, ended)
         _check_signatures(spec, ended + unpaid, money=money)
         amount = _checked_amount(spec, ended)
-        made = _claim(spec, ended, amount)
+        made = as_claim(spec, ended, amount)
     except ClaimRefused:
         raise
     except (ValidationError, FallowError, ValueError) as error:
@@ -211,7 +211,8 @@ def _checked_amount(spec: PaymentClaimSpec, ended: list[Ended]) -> int:
     return amount
 
 
-def _claim(spec: PaymentClaimSpec, ended: list[Ended], amount: int) -> Claim:
+def as_claim(spec: PaymentClaimSpec, ended: list[Ended], amount: int) -> Claim:
+    """Return what an epoch says about a claim that paid `ended`, `amount` in smallest units."""
     terms = spec.terms
     ids = {"job_uid": spec.job.uid, "placement_uid": spec.placement.uid}
     return Claim(

@@ -10,11 +10,12 @@
     │   ├── PayerRefused       one payer cannot be debited now: settle without its claims
     │   ├── PayeeRefused       one payee cannot be credited now: settle without its claims
     │   ├── EpochTaken         the chain has moved on: derive everything again
-    │   └── SettlingStopped    paused, insolvent, or the key is not the operator's: a person's turn
+    │   └── SettlingStopped    paused, closed, insolvent, or the key is not the operator's: a person's turn
     ├── ForeignTransaction     the operator's nonce was spent by something the settler never signed
     ├── EndpointsDisagree      RPC endpoints show different chains, and no majority tells who is right
     ├── Undone                 a final epoch was undone and cannot happen again as it was: a person's turn
     ├── TransactionFailed      mined, and reverted there: the world changed since it was simulated
+    ├── NotSettled             there is no such epoch (yet)
     ├── Behind                 chain or archive know more than this hub: a person restores it
     └── ArchiveDamaged         a bundle is missing or not what its name says
 
@@ -101,7 +102,7 @@ class EpochTaken(EscrowRefused):
 
 
 class SettlingStopped(EscrowRefused):
-    """Paused, insolvent, or this key is not the operator's."""
+    """Paused, closed, insolvent, or this key is not the operator's."""
 
 
 class ForeignTransaction(MoneyError):
@@ -118,6 +119,10 @@ class Undone(MoneyError):
 
 class TransactionFailed(MoneyError):
     """A transaction was mined and reverted."""
+
+
+class NotSettled(MoneyError):
+    """An epoch that somebody asks about is not settled."""
 
 
 class Behind(MoneyError):
@@ -138,6 +143,7 @@ _CLASSES: dict[str, type[EscrowRefused]] = {
     "EpochOutOfOrder": EpochTaken,
     "PreviousCommitmentMismatch": EpochTaken,
     "SettlingPaused": SettlingStopped,
+    "Closed": SettlingStopped,
     "NotOperator": SettlingStopped,
     "Insolvent": SettlingStopped,
 }

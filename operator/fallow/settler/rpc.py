@@ -64,6 +64,16 @@ class SentTransaction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """One event of a contract."""
+
+    topics: tuple[bytes, ...]
+    data: bytes
+    block: int
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignedTransaction:
     """A transaction that exists, whether or not anyone has seen it."""
 
@@ -174,6 +184,32 @@ class Rpc:
             transaction["from"] = checksummed(sender)
         with self.failures(errors):
             return bytes(await self.w3.eth.call(transaction, block))  # type: ignore[arg-type]
+
+    async def call_data(self, transaction: str) -> bytes:
+        """Return what a transaction called its contract with."""
+        with self.failures():
+            return bytes((await self.w3.eth.get_transaction(transaction))["input"])  # type: ignore[arg-type]
+
+    async def logs(self, address: str, topics: Sequence[Any], *, first: int, last: int) -> list[Log]:
+        """Return a contract's events of blocks `first` to `last`, both inclusive, in their order.
+
+        Each of `topics` is 32 bytes, or a list of which any may stand there.
+        """
+        wanted = [[to_hex(each) for each in one] if isinstance(one, list) else to_hex(one) for one in topics]
+        asked: Any = {
+            "address": checksummed(address), "topics": wanted, "fromBlock": first, "toBlock": last
+        }  # fmt: skip
+        with self.failures():
+            found = await self.w3.eth.get_logs(asked)
+        return [
+            Log(
+                topics=tuple(bytes(each) for each in one["topics"]),
+                data=bytes(one["data"]),
+                block=int(one["blockNumber"]),
+                transaction=to_hex(bytes(one["transactionHash"])),
+            )
+            for one in found
+        ]
 
     async def fees(self, *, ceiling: int | None = None) -> Fees:
         """Return fees that get into one of the next blocks: tip of recent blocks + twice the base fee.
