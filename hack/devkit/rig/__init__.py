@@ -8,9 +8,10 @@ programs; kwok plays the kubelets. `lifecycle` is the place to start reading.
 """
 
 from devkit.rig.api import ApiError, ApiServer
-from devkit.rig.lifecycle import down, processes_of, up
+from devkit.rig.lifecycle import down, up
 from devkit.rig.members import Member, default_members
 from devkit.rig.record import MemberPlane, Rig
+from devkit.rig.state import processes_of
 
 __all__ = [
     "ApiError",

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from devkit.errors import DevkitError, RigError
 from devkit.interrupts import terminate_like_ctrl_c
-from devkit.rig.lifecycle import down, processes_of, up
-from devkit.rig.members import default_members
+from devkit.rig.lifecycle import down, up
+from devkit.rig.members import REAL_MEMBER, default_members, real_member
 from devkit.rig.processes import Processes
 from devkit.rig.record import refresh
+from devkit.rig.state import processes_of
 from devkit.toolchain import PROGRAMS, contracts_toolchain, ensure
 
 
@@ -28,12 +29,12 @@ def main() -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    members = default_members(arguments.members, nodes=arguments.nodes, gpus_per_node=arguments.gpus)
     if arguments.real_pods:
-        print("--real-pods is not there yet: this rig's nodes are simulated.", file=sys.stderr)
-        return 2
+        members.append(real_member(gpus=arguments.gpus))
     rig = up(
         arguments.state,
-        members=default_members(arguments.members, nodes=arguments.nodes, gpus_per_node=arguments.gpus),
+        members=members,
         with_fallow=not arguments.no_fallow,
         payments=arguments.payments,
         say=_say,
@@ -101,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--nodes", type=_count, default=2, metavar="N", help="nodes of each member (2)")
     start.add_argument("--gpus", type=_count, default=8, metavar="N", help="accelerators of each node (8)")
     start.add_argument("--no-fallow", action="store_true", help="only the planes, CRDs and identities")
-    start.add_argument("--real-pods", action="store_true", help="run real containers (not there yet)")
+    start.add_argument(
+        "--real-pods",
+        action="store_true",
+        help=f"and a member {REAL_MEMBER} whose node runs containers (root on Linux)",
+    )
     start.add_argument("--payments", choices=("chain", "ledger"), default="chain", help="(chain)")
     start.set_defaults(run=_up)
     stop = commands.add_parser("down", help="end everything that `up` started, whatever became of it")

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from devkit.rig.addresses import KUBERNETES, LOOPBACK, NODE, OUTSIDE
+
 _LIFETIME = datetime.timedelta(days=30)
 
 
@@ -47,8 +49,10 @@ class Authority:
         self.certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def server(self) -> KeyPair:
-        """Return a server's pair for 127.0.0.1 and the names an API server has."""
-        names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        """Return a server's pair for the addresses and names an API server has, also for pods."""
+        names: list[x509.GeneralName] = [
+            x509.IPAddress(ipaddress.ip_address(address)) for address in (LOOPBACK, KUBERNETES, NODE, OUTSIDE)
+        ]
         names += [x509.DNSName(name) for name in ("localhost", "kubernetes", "kubernetes.default.svc")]
         alternative = x509.SubjectAlternativeName(names)
         return self._sign(_name("kube-apiserver"), ExtendedKeyUsageOID.SERVER_AUTH, alternative)

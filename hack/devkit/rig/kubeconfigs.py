@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from devkit.rig.addresses import LOOPBACK
 from devkit.rig.certificates import KeyPair, base64_text
 
 
@@ -21,11 +22,18 @@ def by_token(token: str) -> dict[str, Any]:
 
 
 def write(
-    path: Path, *, cluster: str, port: int, authority: bytes, user: dict[str, Any], namespace: str = "default"
+    path: Path,
+    *,
+    cluster: str,
+    port: int,
+    authority: bytes,
+    user: dict[str, Any],
+    namespace: str = "default",
+    host: str = LOOPBACK,
 ) -> Path:
-    """Write a kubeconfig for the API server on `port` of the loopback, for the owner's eyes only."""
+    """Write a kubeconfig for the API server on `port` of `host`, for the owner's eyes only."""
     server = {
-        "server": f"https://127.0.0.1:{port}",
+        "server": f"https://{host}:{port}",
         "certificate-authority-data": base64_text(authority),
     }
     content = {

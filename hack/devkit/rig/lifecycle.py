@@ -4,29 +4,25 @@ Everything that `up` makes lies below one directory, and every process is record
 so `down` needs nothing else, and works after an `up` that was killed at any point.
 """
 
-import fcntl
-import secrets
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from devkit.errors import RigError
 from devkit.rig import identities
 from devkit.rig.manifests import Manifests, read
-from devkit.rig.members import Member, default_members, node_object
+from devkit.rig.members import Member, default_members, node_labels, node_object
 from devkit.rig.planes import Plane, PlaneStarter
 from devkit.rig.ports import Ports
 from devkit.rig.processes import Processes
+from devkit.rig.real import RealNode, prepare, server_options
 from devkit.rig.record import MemberPlane, Rig
-from devkit.toolchain import CONTROL_PLANES, ensure
+from devkit.rig.state import alone, end, prepare_directory
+from devkit.toolchain import CONTROL_PLANES, REAL_NODES, ensure
 
-GRACE_SECONDS = 10.0
 Payments = Literal["chain", "ledger"]
-_OURS = ("rig.json", "etcd", "planes", "identities", "run", "logs", "chain", "archive", "keys", "mark")
 
 
 def up(
@@ -46,11 +42,14 @@ def up(
     names = [member.name for member in members]
     if len(set(names)) != len(names) or "hub" in names or "etcd" in names:
         raise RigError(f"Members need different names, none of them hub or etcd: {', '.join(names)}.")
-    programs = dict(ensure(*CONTROL_PLANES))
+    real = any(member.real for member in members)
+    if real:
+        prepare()
+    programs = dict(ensure(*CONTROL_PLANES, *(REAL_NODES if real else ())))
     started = time.monotonic()
     state = state.absolute()
-    with _alone(state, say):
-        processes = _prepare(state)
+    with alone(state, say):
+        processes = prepare_directory(state)
         try:
             with Ports() as ports:
                 rig = _planes(state, members, programs, processes, ports, say)
@@ -61,7 +60,7 @@ def up(
             rig.ready_seconds = time.monotonic() - started
             rig.write()
         except BaseException:
-            _end(state)
+            end(state)
             raise
     return rig
 
@@ -71,14 +70,9 @@ def down(state: Path, *, say: Callable[[str], None] = lambda text: None) -> bool
     state = state.absolute()
     if not (state / "mark").exists():
         return False
-    with _alone(state, say):
-        _end(state)
+    with alone(state, say):
+        end(state)
     return True
-
-
-def processes_of(state: Path) -> Processes:
-    """Return the processes of the rig in `state`, for who wants to kill or restart one."""
-    return Processes(state, mark=(state / "mark").read_text().strip())
 
 
 def _planes(
@@ -93,17 +87,36 @@ def _planes(
     say(f"Starting the control planes: hub, {', '.join(member.name for member in members)}")
     starter.start_etcd()
     hub = starter.start_api_server("hub")
-    planes = {member.name: starter.start_api_server(member.name) for member in members}
+    planes = {
+        member.name: starter.start_api_server(
+            member.name, options=server_options(processes, member.name, state) if member.real else ()
+        )
+        for member in members
+    }
+    nodes = {
+        member.name: RealNode(
+            planes[member.name],
+            f"{member.name}-real",
+            state=state,
+            programs=programs,
+            processes=processes,
+        )
+        for member in members
+        if member.real
+    }
     with ThreadPoolExecutor(max_workers=len(planes) + 1) as pool:
         try:
             ready_hub = pool.submit(_ready_hub, starter, hub, list(planes), state)
-            ready = [pool.submit(_ready_member, starter, planes[member.name], member) for member in members]
+            ready = [
+                pool.submit(_ready_member, starter, planes[member.name], member, nodes.get(member.name))
+                for member in members
+            ]
             agents, people = ready_hub.result()
             for future in ready:
                 future.result()
         except BaseException:
             # Leaving the block waits for the threads: what they wait for must not come any more.
-            _end(state)
+            end(state)
             raise
     return Rig(
         state=state,
@@ -116,6 +129,7 @@ def _planes(
                 agent_kubeconfig=planes[member.name].directory / "agent.kubeconfig",
                 agent_hub_kubeconfig=agents[member.name],
                 spec=member,
+                node=nodes.get(member.name),
             )
             for member in members
         },
@@ -140,12 +154,14 @@ def _ready_hub(
     return agents, people
 
 
-def _ready_member(starter: PlaneStarter, plane: Plane, member: Member) -> None:
+def _ready_member(starter: PlaneStarter, plane: Plane, member: Member, node: RealNode | None) -> None:
+    if node:
+        node.boot()
     starter.wait_for_api_server(plane)
     client = plane.client()
     for number in range(member.nodes):
         client.post("/api/v1/nodes", node_object(member, number))
-    starter.start_controllers(plane, member=True)
+    starter.start_controllers(plane, member=True, simulated=member.nodes > 0)
     alive = starter.alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
     manifests = Manifests(client, alive=alive)
     manifests.apply_crds(read(Path("crds/member")))
@@ -153,6 +169,8 @@ def _ready_member(starter: PlaneStarter, plane: Plane, member: Member) -> None:
     path = plane.directory / "agent.kubeconfig"
     identities.service_account(plane, client, "fallow-system", "agent", path)
     starter.wait_for_controllers(plane, "default", "fallow-guests")
+    if node:
+        node.start(gpus=member.gpus_per_node, labels=node_labels(member))
     what = f"the nodes of {plane.name}"
     client.until(what, lambda: _usable(client.get("/api/v1/nodes")), seconds=60, alive=alive)
 
@@ -167,47 +185,3 @@ def _usable(nodes: dict[str, object]) -> bool:
 def _ready(node: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
     conditions = node["status"].get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _prepare(state: Path) -> Processes:
-    """Make the directory a fresh rig's; refuse one where a rig is up or that holds anything else."""
-    mark = state / "mark"
-    if mark.exists():
-        old = processes_of(state)
-        if any(old.running(name) for name in old.names()):
-            raise RigError(f"A rig is up in {state}. End it first: hack/rig down --state {state}")
-        _end(state)  # what it started beside, such as a child of a killed program
-    else:
-        foreign = sorted(path.name for path in state.iterdir() if path.name != ".lock")
-        if foreign:
-            raise RigError(f"{state} holds other things ({foreign[0]}); name an empty directory.")
-    for name in _OURS:
-        path = state / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    identity = secrets.token_hex(16)
-    mark.write_text(identity + "\n")
-    return Processes(state, mark=identity)
-
-
-def _end(state: Path) -> None:
-    processes = processes_of(state)
-    gently = [name for name in processes.names() if name.startswith("fallow.") or name == "anvil"]
-    processes.end_all(gently=gently, grace_seconds=GRACE_SECONDS)
-    (state / "rig.json").unlink(missing_ok=True)  # its presence means: up
-    shutil.rmtree(state / "etcd", ignore_errors=True)  # 64 MB at least, and of no use without its servers
-
-
-@contextmanager
-def _alone(state: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Keep other calls away from a rig while it is brought up or down; a killed caller keeps nobody away."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say(f"Another command works on the rig in {state}; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -12,6 +12,9 @@ class Member:
 
     name: str
     nodes: int = 2
+    """Simulated ones."""
+    real: bool = False
+    """Has a node that runs containers, beside the simulated ones."""
     gpus_per_node: int = 8
     product: str = H100
     memory_mib: int = 81_559
@@ -39,16 +42,18 @@ def default_members(count: int, *, nodes: int, gpus_per_node: int) -> list[Membe
     return members
 
 
+REAL_MEMBER = "terra"
+
+
+def real_member(*, gpus: int) -> Member:
+    """Return the member of a rig with real pods: one real node that claims to have so many accelerators."""
+    prices = {"gpu": "1.50", "cpu": "0.01", "memory_gib": "0.001"}
+    return Member(name=REAL_MEMBER, nodes=0, real=True, gpus_per_node=gpus, region="eu-west-1", prices=prices)
+
+
 def node_object(member: Member, number: int) -> dict[str, Any]:
     """Return the Node object of one of `member`'s nodes, ready from the start, as kwok takes it over."""
     name = f"{member.name}-{number:03d}"
-    labels = {
-        "kubernetes.io/hostname": name,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": "amd64",
-        "topology.kubernetes.io/region": member.region,
-        "topology.kubernetes.io/zone": f"{member.region}a",
-    }
     resources = {
         "cpu": str(member.cpus_per_node),
         "memory": f"{member.memory_per_node_gib}Gi",
@@ -57,7 +62,27 @@ def node_object(member: Member, number: int) -> dict[str, Any]:
     }
     if member.gpus_per_node:
         resources["nvidia.com/gpu"] = str(member.gpus_per_node)
-        # The labels that NVIDIA's GPU feature discovery writes.
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        **node_labels(member),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"capacity": resources, "allocatable": resources},
+    }
+
+
+def node_labels(member: Member) -> dict[str, str]:
+    """Return what a cloud and NVIDIA's feature discovery say of each node of `member`."""
+    labels = {
+        "topology.kubernetes.io/region": member.region,
+        "topology.kubernetes.io/zone": f"{member.region}a",
+    }
+    if member.gpus_per_node:
         labels |= {
             "nvidia.com/gpu.present": "true",
             "nvidia.com/gpu.product": member.product,
@@ -70,9 +95,4 @@ def node_object(member: Member, number: int) -> dict[str, Any]:
             # Feature discovery says nothing of links between accelerators; owners do.
             "fallow.dev/interconnect": "NVLink",
         }
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "status": {"capacity": resources, "allocatable": resources},
-    }
+    return labels

@@ -17,6 +17,8 @@ from devkit.rig.ports import Ports
 from devkit.rig.processes import Processes
 
 READY_SECONDS = 90.0
+KUBELET_CLIENT = "rig-apiserver-kubelet-client"
+"""Who an API server is to a kubelet."""
 STAGES = Path(__file__).with_name("stages.yaml")
 
 _CONTROLLERS = (
@@ -42,6 +44,11 @@ _MEMBER_CONTROLLERS = (
     "replicaset-controller",
     "statefulset-controller",
     "taint-eviction-controller",
+)
+_VOLUMES = (
+    "persistentvolume-binder-controller",
+    "persistentvolume-protection-controller",
+    "persistentvolumeclaim-protection-controller",
 )
 
 
@@ -109,12 +116,16 @@ class PlaneStarter:
         self._ports.release(peer_port)
         self._start("etcd", command)
 
-    def start_api_server(self, name: str) -> Plane:
-        """Write a plane's files and start its API server; returns before that is ready."""
+    def start_api_server(self, name: str, *, options: Sequence[str] = ()) -> Plane:
+        """Write a plane's files and start its API server; returns before that is ready.
+
+        `options` are further flags; `{directory}` in them stands for where the plane's files are.
+        """
         directory = self._state / "planes" / name
         directory.mkdir(parents=True)
         authority = Authority(name)
         server = authority.server()
+        kubelets = authority.client(KUBELET_CLIENT)
         private, public = signing_key()
         files = {
             "ca.crt": authority.certificate,
@@ -122,6 +133,9 @@ class PlaneStarter:
             "server.key": server.key,
             "tokens.key": private,
             "tokens.pub": public,
+            # Shown to kubelets, for logs of pods and commands in them.
+            "kubelet-client.crt": kubelets.certificate,
+            "kubelet-client.key": kubelets.key,
         }
         for file, data in files.items():
             write_private(directory / file, data)
@@ -137,6 +151,8 @@ class PlaneStarter:
             f"--tls-cert-file={directory / 'server.crt'}",
             f"--tls-private-key-file={directory / 'server.key'}",
             f"--client-ca-file={directory / 'ca.crt'}",
+            f"--kubelet-client-certificate={directory / 'kubelet-client.crt'}",
+            f"--kubelet-client-key={directory / 'kubelet-client.key'}",
             f"--cert-dir={directory}",
             "--authorization-mode=Node,RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -153,6 +169,7 @@ class PlaneStarter:
             "--max-mutating-requests-inflight=0",
             "--enable-priority-and-fairness=false",
         ]
+        command += [option.format(directory=directory) for option in options]
         self._ports.release(port)
         self._start(f"{name}.apiserver", command)
         return plane
@@ -163,12 +180,17 @@ class PlaneStarter:
         what = f"the API server of {plane.name}"
         client.until(what, lambda: bool(client.get("/readyz")), seconds=READY_SECONDS, alive=alive)
 
-    def start_controllers(self, plane: Plane, *, member: bool) -> None:
-        """Start what acts in a plane; a member's also schedules pods and plays nodes."""
+    def start_controllers(
+        self, plane: Plane, *, member: bool, simulated: bool = True, volumes: bool = False
+    ) -> None:
+        """Start what acts in a plane; a member's also schedules pods and plays the `simulated` nodes.
+
+        `volumes`: claims for volumes are bound too.
+        """
         directory = plane.directory
         # Its own role expects an identity per controller, which costs a second of starting up.
         own = plane.kubeconfig_for("system:kube-controller-manager", "system:masters")
-        controllers = ",".join(_MEMBER_CONTROLLERS if member else _CONTROLLERS)
+        acting = (*(_MEMBER_CONTROLLERS if member else _CONTROLLERS), *(_VOLUMES if volumes else ()))
         self._start(
             f"{plane.name}.controller-manager",
             [
@@ -176,7 +198,7 @@ class PlaneStarter:
                 f"--kubeconfig={own}",
                 f"--authentication-kubeconfig={own}",
                 f"--authorization-kubeconfig={own}",
-                f"--controllers={controllers}",
+                f"--controllers={','.join(acting)}",
                 f"--service-account-private-key-file={directory / 'tokens.key'}",
                 f"--root-ca-file={directory / 'ca.crt'}",
                 "--use-service-account-credentials=false",
@@ -188,7 +210,8 @@ class PlaneStarter:
         )
         if member:
             self._start_scheduler(plane)
-            self._start_kwok(plane)
+            if simulated:
+                self._start_kwok(plane)
 
     def _start_scheduler(self, plane: Plane) -> None:
         own = plane.kubeconfig_for("system:kube-scheduler")

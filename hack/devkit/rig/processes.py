@@ -60,7 +60,8 @@ class Processes:
     def __init__(self, state: Path, *, mark: str) -> None:
         self._records = state / "run"
         self._logs = state / "logs"
-        self._mark = mark
+        self.mark = mark
+        """The rig's id, 32 hexadecimal digits."""
 
     def start(self, name: str, command: Sequence[str], *, environ: Mapping[str, str]) -> int:
         """Start `command` as `name` in a session of its own, its output appended to its log.
@@ -79,7 +80,7 @@ class Processes:
             pid = os.posix_spawn(
                 "/bin/sh",
                 ["/bin/sh", "-c", _LAUNCHER, "launch", str(record), *command],
-                {**environ, MARK: self._mark},
+                {**environ, MARK: self.mark},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, log, 1),
@@ -145,7 +146,7 @@ class Processes:
 
     def _marked(self) -> list[Identity]:
         """Return every process that carries the rig's mark, recorded or not."""
-        wanted = f"{MARK}={self._mark}".encode()
+        wanted = f"{MARK}={self.mark}".encode()
         found = []
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) == os.getpid():

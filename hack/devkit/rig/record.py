@@ -9,6 +9,7 @@ from typing import Any, Self
 from devkit.rig.api import ApiServer
 from devkit.rig.members import Member
 from devkit.rig.processes import Processes
+from devkit.rig.real import RealNode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class MemberPlane:
     agent_hub_kubeconfig: Path
     """The agent's, on the hub."""
     spec: Member
+    node: RealNode | None = None
+    """The node that runs containers, where the member has one."""
 
     def client(self) -> ApiServer:
         """Return an administrator's client of the member."""

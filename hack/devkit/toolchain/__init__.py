@@ -8,7 +8,7 @@ themselves from PATH or PyPI (`runtimes`). `cache` knows where all of it lies an
 """
 
 from devkit.toolchain.npm import ContractsToolchain, contracts_toolchain
-from devkit.toolchain.pins import CONTROL_PLANES, PROGRAMS
+from devkit.toolchain.pins import CONTROL_PLANES, PROGRAMS, REAL_NODES
 from devkit.toolchain.programs import ensure
 
-__all__ = ["CONTROL_PLANES", "PROGRAMS", "ContractsToolchain", "contracts_toolchain", "ensure"]
+__all__ = ["CONTROL_PLANES", "PROGRAMS", "REAL_NODES", "ContractsToolchain", "contracts_toolchain", "ensure"]

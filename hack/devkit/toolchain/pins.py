@@ -8,6 +8,7 @@ from types import MappingProxyType
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.16"
 KWOK_VERSION = "v0.8.0"
+COREDNS_VERSION = "v1.15.0"
 HELM_VERSION = "v4.3.1"
 GO_MINIMUM = (1, 26, 0)
 """What the go.mod of Kubernetes asks for."""
@@ -68,6 +69,14 @@ _ALL = (
     _kubernetes("kubelet", estimate_seconds=40),
     _kubernetes("kube-proxy", estimate_seconds=10),
     Program(
+        name="coredns",
+        module="coredns",
+        version=COREDNS_VERSION,
+        package=".",
+        estimate_seconds=40,
+        version_arguments=("-version",),
+    ),
+    Program(
         name="helm",
         module="helm",
         version=HELM_VERSION,
@@ -82,6 +91,8 @@ PROGRAMS: Mapping[str, Program] = MappingProxyType({program.name: program for pr
 
 CONTROL_PLANES = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok")
 """What a rig without real pods needs."""
+REAL_NODES = ("kubelet", "kube-proxy", "coredns")
+"""What a node with real containers needs beside them."""
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:

@@ -1,0 +1,15 @@
+"""Addresses inside a real node's network: the same for every node, since no two networks meet."""
+
+LOOPBACK = "127.0.0.1"
+NODE = "172.30.0.1"
+POD_RANGE = "10.244.0.0/24"
+SERVICE_RANGE = "10.96.0.0/16"
+KUBERNETES = "10.96.0.1"
+"""The Service by which pods know their API server."""
+DNS = "10.96.0.10"
+API_PORT = 6443
+"""Of the API server, as pods reach it on NODE."""
+METADATA = "169.254.169.254"
+"""Where clouds tell machines their secrets; on a rig, a page that says so."""
+OUTSIDE = "198.51.100.1"
+"""Stands for the internet (TEST-NET-2, RFC 5737): a page, and what the rig wires to it."""
