@@ -40,12 +40,22 @@ class Verdict:
 
 def judge(job: Mapping[str, Any], *, decimals: int) -> Verdict:
     """Judge a ComputeJob object; never raises, whatever is in it."""
-    found: list[str] = []
-    reason = "TemplateRefused"
+    return read_and_judge(job, decimals=decimals)[0]
+
+
+def read_and_judge(job: Mapping[str, Any], *, decimals: int) -> tuple[Verdict, ComputeJobSpec | None]:
+    """Judge a ComputeJob object, and return its spec where it can be read at all."""
     try:
         spec = ComputeJobSpec.model_validate(job["spec"])
     except ValueError as error:
-        return Verdict(False, "Invalid", _short([f"spec does not fit its schema: {_first_line(error)}"]))
+        said = _short([f"spec does not fit its schema: {_first_line(error)}"])
+        return Verdict(False, "Invalid", said), None
+    return _judged(job, spec, decimals=decimals), spec
+
+
+def _judged(job: Mapping[str, Any], spec: ComputeJobSpec, *, decimals: int) -> Verdict:
+    found: list[str] = []
+    reason = "TemplateRefused"
     found += faults(job["spec"]["template"])
     found += _labels(job["spec"]["template"].get("metadata") or {})
     found += _containers(job["spec"]["template"]["spec"])

@@ -28,6 +28,8 @@ from fallow.resources.ranges import IndexRanges, parse_optional
 log = structlog.get_logger(__name__)
 
 URGENT, NORMAL, LATE = 0, 1, 2
+CROWDED_WRITES = 1000
+"""Statuses are made up only while fewer writes wait: ten thousand of them would be memory for nothing."""
 REFUSED_SECONDS = 10.0
 """How long an object is left alone after a write that can never succeed as it is."""
 
@@ -60,6 +62,11 @@ class Carrier:
             return True
         del self._cooling[key]
         return False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many writes wait that statuses should be made up later, from newer knowledge."""
+        return len(self._writers) >= CROWDED_WRITES
 
     def writing(self, key: Hashable) -> bool:
         """Return whether a write for the object `key` is under way."""

@@ -46,6 +46,7 @@ class Cycle:
             lambda: [one["metadata"]["name"] for one in desk.view.providers], seconds=seconds
         )
         self._retention = Retention(desk, round_seconds=seconds)
+        self._jobs_to_tell, self._providers_to_tell = Backlog(), Backlog()
         self._silence_followed_at = float("-inf")
         self._listened_at = float("-inf")
         self._silent: frozenset[str] = frozenset()
@@ -76,12 +77,12 @@ class Cycle:
         news = moved or providers or not jobs.isdisjoint(waiting)
         if waiting and (news or now - self._dispatched_at >= LOOK_AGAIN_SECONDS):
             self._dispatched_at = now
-            placed = yield from self._dispatch.steps()
+            placed, told = yield from self._dispatch.steps()
             yield from _each(placed, self._demand.follow)
-            jobs |= placed
+            jobs |= placed | told
         # 5. Say so: statuses of what was touched, jobs first.
-        yield from _each(jobs, lambda uid: self._demand.report(uid, now))
-        yield from _each(providers, lambda name: self._supply.report(name, now))
+        yield from self._jobs_to_tell.tell(jobs, lambda uid: self._demand.report(uid, now))
+        yield from self._providers_to_tell.tell(providers, lambda name: self._supply.report(name, now))
 
     def due_in(self, now: float, *, at_most: float) -> float:
         """Return the seconds until something that was put off is due."""
@@ -127,6 +128,29 @@ class Cycle:
         yield from self._retention.look(now)
         view.touched_jobs |= _due(memory.later_jobs, now)
         view.touched_providers |= _due(memory.later_providers, now)
+
+
+class Backlog:
+    """Whose status is still to be told, while writes are crowded; oldest first."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+
+    def tell(self, news: set[str], report: Callable[[str], bool]) -> Slices[None]:
+        """Report the news, some of which cannot wait, and then what is left from before."""
+
+        def told(name: str) -> None:
+            self._names.pop(name, None)
+            if not report(name):
+                self._names[name] = None
+
+        yield from _each(news, told)
+        for name in list(self._names):
+            yield None
+            del self._names[name]  # first: one that fails is not tried for ever
+            if not report(name):
+                self._names[name] = None
+                return
 
 
 def _taken(names: set[str]) -> set[str]:

@@ -74,37 +74,43 @@ class Demand:
             record.wait = None
         self._expire(job, record)
 
-    def report(self, uid: str, now: float) -> None:
-        """Write a job's status where it differs, but not too often. `now` is monotonic."""
+    def report(self, uid: str, now: float) -> bool:
+        """Write a job's status where it differs, but not too often. `now` is monotonic.
+
+        False when too many writes wait already: come again.
+        """
         desk = self._desk
         job, record = desk.view.jobs_by_uid.get(uid), desk.memory.records.get(uid)
         if job is None or record is None or job["metadata"].get("deletionTimestamp"):
-            return
+            return True
         if desk.carrier.busy(job_key(uid)):
-            return  # looked at again when that write is answered
+            return True  # looked at again when that write is answered
         before = job.get("status") or {}
         reserved = before.get("placementsReserved") or 0
         used_up = record.next_number >= reserved
         if used_up and (uid in desk.memory.waiting or record.next_number > reserved):
             reserved = record.next_number + NUMBERS_PER_RESERVATION
         elif self._claims_are_under_way(uid, record, now):
-            return
+            return True
+        elif desk.carrier.crowded:
+            return False
         folded = self._absorbed(uid, record)
         status = job_status.status_of(
             job, record, self._outside(uid, record, folded), folded=folded, reserved_numbers=reserved
         )
         patch = merge_patch(before, status)
         if not patch:
-            return
+            return True
         urgent = not before or bool(_URGENT & patch.keys())
         often = STATUS_SECONDS if _says_more(before, status) else SENTENCE_SECONDS
         due = record.status_written_at + often
         if not urgent and now < due:
             desk.memory.later_jobs[uid] = due
-            return
+            return True
         record.status_written_at = now
         desk.memory.later_jobs.pop(uid, None)
         desk.carrier.job_status(job, status, urgent=urgent)
+        return True
 
     def _claims_are_under_way(self, uid: str, record: JobRecord, now: float) -> bool:
         """Return whether to wait a moment with the status, as it would soon have to be written again."""

@@ -36,18 +36,18 @@ class Dispatch:
         self._scheduler = Scheduler()
         self._supplies = snapshots.Supplies()
 
-    def steps(self) -> Slices[set[str]]:
-        """Place what fits now; returns the jobs of which something is new to say."""
+    def steps(self) -> Slices[tuple[set[str], set[str]]]:
+        """Place what fits now; returns the jobs that were placed, and those that wait for another reason."""
         desk = self._desk
         if desk.view.unfolded:
-            return self._hold_back()
+            return set(), self._hold_back()
         ready: dict[str, snapshots.Waiting] = {}
         for uid in sorted(desk.memory.waiting):
             yield None
             if (one := self._ready(uid)) is not None:
                 ready[uid] = one
         if not ready:
-            return set()
+            return set(), set()
         snapshot = yield from snapshots.build(
             desk.view,
             ready.values(),
@@ -67,19 +67,20 @@ class Dispatch:
             decisions = self._scheduler.schedule(snapshot)
         else:
             decisions = yield lambda: self._scheduler.schedule(snapshot)
+        placed: set[str] = set()
         told: set[str] = set()
         for place in decisions.places:
             yield None
             one = ready[place.job_uid]
             # NB: pauses since the snapshot may have brought news; what it is about is left to the next cycle.
             if self._as_it_was(place, one) and self._place(place, one):
-                told.add(place.job_uid)
+                placed.add(place.job_uid)
         for one in ready.values():
             wait = decisions.waits.get(one.uid)
             if wait != one.record.wait:
                 one.record.wait = wait
                 told.add(one.uid)
-        return told
+        return placed, told
 
     def _hold_back(self) -> set[str]:
         """Place nothing: the hub has forgotten what was run and paid, and would run it again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fallow.errors import FallowError
-from fallow.hub.acceptance import Verdict, judge, request_of
+from fallow.hub.acceptance import Verdict, read_and_judge, request_of
 from fallow.hub.folding import Folded, Standing
 from fallow.hub.placements import JSON
 from fallow.resources.computejob import ComputeJobSpec
@@ -41,11 +41,10 @@ class Wish:
 def read_wish(job: JSON, *, decimals: int) -> Wish:
     """Parse and judge a ComputeJob object; never raises."""
     generation = job["metadata"].get("generation") or 0
-    verdict = judge(job, decimals=decimals)
+    verdict, spec = read_and_judge(job, decimals=decimals)
+    if spec is None or not verdict.accepted:
+        return Wish(generation, verdict, spec)
     try:
-        spec = ComputeJobSpec.model_validate(job["spec"])
-        if not verdict.accepted:
-            return Wish(generation, verdict, spec)
         price, total = spec.budget.max_price_per_task_hour, spec.budget.max_total
         pod = job["spec"]["template"]["spec"]
         wanted = spec.requirements
@@ -73,8 +72,6 @@ def read_wish(job: JSON, *, decimals: int) -> Wish:
             None if total is None else parse_amount(total, decimals=decimals),
         )
     except (FallowError, ValueError) as error:
-        if not verdict.accepted:
-            return Wish(generation, verdict)
         return Wish(generation, Verdict(False, "Invalid", f"The hub cannot read this job: {error}"))
 
 

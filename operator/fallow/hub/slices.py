@@ -18,10 +18,12 @@ Work = Callable[[], Any]
 """Pure work on values that nobody changes."""
 Slices = Generator[Work | None, Any, Result]
 
-SLICE_SECONDS = 0.05
+SLICE_SECONDS = 0.025
 """How long steps run before the loop gets its turn."""
-TURN_SECONDS = 0.005
-"""How long that turn is at least: enough for some requests to go on, little against a slice."""
+TURN_SECONDS = 0.05
+"""How long that turn is at most: until nothing is ready, or so long."""
+_NOTHING_READY_SECONDS = 0.0002
+"""A round of the loop that is shorter found nothing to do."""
 
 
 def at_once(steps: Slices[Result]) -> Result:
@@ -55,5 +57,16 @@ async def in_slices(steps: Slices[Result], *, monotonic: Callable[[], float] = t
                 error = caught
             began = monotonic()
         elif monotonic() - began >= SLICE_SECONDS:
-            await asyncio.sleep(TURN_SECONDS)
+            await _turn(monotonic)
             began = monotonic()
+
+
+async def _turn(monotonic: Callable[[], float]) -> None:
+    """Let the loop do what is ready."""
+    began = monotonic()
+    while True:
+        round_began = monotonic()
+        await asyncio.sleep(0)
+        now = monotonic()
+        if now - round_began < _NOTHING_READY_SECONDS or now - began >= TURN_SECONDS:
+            return

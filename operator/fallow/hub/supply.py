@@ -71,15 +71,20 @@ class Supply:
             flapped=desk.flapping.times(name, now) if left else 0,
         )
 
-    def report(self, name: str, now: float) -> None:
-        """Write a provider's status where it differs, but not too often. `now` is monotonic."""
+    def report(self, name: str, now: float) -> bool:
+        """Write a provider's status where it differs, but not too often. `now` is monotonic.
+
+        False when too many writes wait already: come again.
+        """
         desk = self._desk
         provider, known = desk.view.providers.get(name), desk.memory.standings.get(name)
         if provider is None or known is None:
             self._written_at.pop(name, None)
-            return
+            return True
         if desk.carrier.busy(provider_key(name)):
-            return  # looked at again when that write is answered
+            return True  # looked at again when that write is answered
+        if desk.carrier.crowded:
+            return False
         lease = desk.view.leases.get(AGENT_LEASE, namespace=provider_namespace(name))
         renewed = (lease or {}).get("spec", {}).get("renewTime")
         status = provider_status.status_of(
@@ -97,9 +102,10 @@ class Supply:
             due = self._written_at.get(name, float("-inf")) + STATUS_SECONDS
             if now < due and _stands(before) == _stands(status):
                 desk.memory.later_providers[name] = due
-                return
+                return True
             self._written_at[name] = now
             desk.carrier.provider_status(provider, status)
+        return True
 
 
 def _stands(status: JSON) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from fallow.errors import QuantityError
 
@@ -33,9 +34,14 @@ def parse_quantity(text: str | int) -> Fraction:
     Raises:
         QuantityError: not a Kubernetes quantity.
     """
-    match = _FORM.fullmatch(str(text))
+    return _parsed(str(text))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Fraction:
+    match = _FORM.fullmatch(text)
     if match is None:
-        raise QuantityError(f"{str(text)[:40]!r} is no quantity; write e.g. 8, 500m or 16Gi")
+        raise QuantityError(f"{text[:40]!r} is no quantity; write e.g. 8, 500m or 16Gi")
     suffix = match[3] or ""
     if suffix[:1] in ("e", "E") and len(suffix) > 1:
         scale = Fraction(10) ** int(suffix[1:])

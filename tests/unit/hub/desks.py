@@ -23,6 +23,8 @@ PAYER = "0x" + 40 * "a"
 class Outbox(Carrier):
     """Keeps writes instead of sending them. `under_way` are the keys whose answer has not come."""
 
+    crowded = False
+
     def __init__(self) -> None:
         self.under_way: set[Hashable] = set()
         self.jobs: list[JSON] = []
