@@ -223,7 +223,9 @@ class Hub:
                 self._metrics.show(desk)
             await _first_of(stop, view.dirty, seconds=cycle.due_in(self._cycled_at, at_most=TICK_SECONDS))
             if view.dirty.is_set() and debounce:
-                await asyncio.sleep(debounce)
+                # A lone change is decided on soon; of many that follow each other a cycle sees some at once.
+                since = time.monotonic() - started
+                await asyncio.sleep(max(debounce / 5, debounce - since))
 
 
 async def _first_of(*events: asyncio.Event, seconds: float) -> None:

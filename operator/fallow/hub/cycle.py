@@ -71,6 +71,7 @@ class Cycle:
         # 3. Jobs that something happened to: add up, and take each placement its next step.
         jobs = _taken(view.touched_jobs)
         yield from _each(jobs, self._demand.follow)
+        self._dispatch.touch(jobs)
         # 4. Schedule whatever waits on whatever is free; add up again what that changed.
         waiting = self._desk.memory.waiting
         moved, view.money_moved = view.money_moved, False
@@ -79,6 +80,7 @@ class Cycle:
             self._dispatched_at = now
             placed, told = yield from self._dispatch.steps()
             yield from _each(placed, self._demand.follow)
+            self._dispatch.touch(placed)
             jobs |= placed | told
         # 5. Say so: statuses of what was touched, jobs first.
         yield from self._jobs_to_tell.tell(jobs, lambda uid: self._demand.report(uid, now))

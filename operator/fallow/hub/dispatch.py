@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
 from fallow.hub import manifests, snapshots
+from fallow.hub.asking import Asked
 from fallow.hub.carrying import job_key
 from fallow.hub.desk import Desk
 from fallow.hub.jobs import UNRESERVED_NUMBERS
+from fallow.hub.placements import JSON
 from fallow.hub.slices import Slices
-from fallow.hub.view import ASSUMED
+from fallow.hub.view import ASSUMED, account_says
 from fallow.receipts.statements import timestamp
 from fallow.scheduler.cycle import Decisions, Scheduler
 from fallow.scheduler.explain import Wait
@@ -35,23 +39,27 @@ class Dispatch:
         self._desk = desk
         self._scheduler = Scheduler()
         self._supplies = snapshots.Supplies()
+        self._asked = Asked(desk, self._ready)
+
+    def touch(self, uids: Iterable[str]) -> None:
+        """Take in that these jobs were added up anew."""
+        self._asked.touch(uids)
 
     def steps(self) -> Slices[tuple[set[str], set[str]]]:
         """Place what fits now; returns the jobs that were placed, and those that wait for another reason."""
         desk = self._desk
         if desk.view.unfolded:
             return set(), self._hold_back()
-        ready: dict[str, snapshots.Waiting] = {}
-        for uid in sorted(desk.memory.waiting):
-            yield None
-            if (one := self._ready(uid)) is not None:
-                ready[uid] = one
-        if not ready:
+        asked = self._asked
+        yield from asked.refresh()
+        if not asked.jobs:
             return set(), set()
         snapshot = yield from snapshots.build(
             desk.view,
-            ready.values(),
+            asked.jobs.values(),
+            asked.accounts,
             desk.memory.standings,
+            label_keys=asked.label_keys,
             limits=Limits(
                 placement_tasks=desk.settings.jobs.placement_tasks_max,
                 reservations=desk.settings.sharing.reservations,
@@ -63,7 +71,7 @@ class Dispatch:
             supplies=self._supplies,
         )
         decisions: Decisions
-        if len(ready) < MANY_JOBS:
+        if len(asked.jobs) < MANY_JOBS:
             decisions = self._scheduler.schedule(snapshot)
         else:
             decisions = yield lambda: self._scheduler.schedule(snapshot)
@@ -71,13 +79,13 @@ class Dispatch:
         told: set[str] = set()
         for place in decisions.places:
             yield None
-            one = ready[place.job_uid]
+            one = asked.waiting[place.job_uid]
             # NB: pauses since the snapshot may have brought news; what it is about is left to the next cycle.
             if self._as_it_was(place, one) and self._place(place, one):
                 placed.add(place.job_uid)
-        for one in ready.values():
+        for one in asked.waiting.values():
             wait = decisions.waits.get(one.uid)
-            if wait != one.record.wait:
+            if wait is not one.record.wait and wait != one.record.wait:
                 one.record.wait = wait
                 told.add(one.uid)
         return placed, told
@@ -114,14 +122,17 @@ class Dispatch:
         desk = self._desk
         quote, terms = desk.quote_of(place.provider), desk.memory.terms.get(place.provider)
         standing = desk.memory.standings.get(place.provider)
+        provider = desk.view.providers.get(place.provider)
         return (
             desk.view.jobs_by_uid.get(one.uid) is one.record.followed
-            and desk.account_of(one.obj, one.record) is one.account
+            and _says_the_same(desk.account_of(one.obj, one.record), one.account)
             and quote is not None
             and terms is not None
             and quote["metadata"]["resourceVersion"] == terms.version
+            and provider is not None
             and standing is not None
             and not standing.refuses
+            and (provider["metadata"].get("generation") or 0) == standing.generation
             and not desk.view.unfolded
         )
 
@@ -155,6 +166,10 @@ class Dispatch:
         desk.carrier.create_placement(obj)
         log.info("placed", placement=name, job=one.uid, provider=place.provider, tasks=str(place.tasks))
         return True
+
+
+def _says_the_same(account: JSON | None, before: JSON) -> bool:
+    return account is before or (account is not None and account_says(account) == account_says(before))
 
 
 def _numbers_reserved(job: dict[str, object]) -> int:

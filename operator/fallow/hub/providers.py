@@ -60,6 +60,8 @@ class Standing:
     quote: QuoteSpec | None
     removed: bool = False
     """Whether its work must go elsewhere."""
+    generation: int = 0
+    """Of the Provider that this says where it stands."""
 
     @property
     def conditions(self) -> list[JSON]:
@@ -111,7 +113,8 @@ def standing(
         "Schedulable", not reason, reason=reason or "Schedulable", message=message or "It gets new work."
     )
     removed = spec.get("desired") == "Removed"
-    return Standing(joined, reachable, schedulable, reason, quote, removed)
+    generation = provider["metadata"].get("generation") or 0
+    return Standing(joined, reachable, schedulable, reason, quote, removed, generation)
 
 
 def _refusal(spec: JSON, terms: Terms | None, *, joined: JSON, silent: bool, now: int) -> tuple[str, str]:

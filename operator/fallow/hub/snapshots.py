@@ -224,29 +224,24 @@ class _Seen(NamedTuple):
 
 def build(
     view: HubView,
-    waiting: Iterable[Waiting],
+    jobs: Iterable[Job],
+    accounts: Mapping[str, JSON],
     standings: Mapping[str, Standing],
     *,
+    label_keys: frozenset[str],
     limits: Limits,
     decimals: int,
     now: int,
     shared: SharingSettings = NEUTRAL,
     supplies: Supplies | None = None,
 ) -> Slices[Snapshot]:
-    """Return the snapshot of all jobs that wait; `now` is Unix time, `supplies` is kept between cycles."""
-    jobs: list[Job] = []
-    accounts: dict[str, JSON] = {}
-    label_keys: set[str] = set()
-    for one in waiting:
-        yield None
-        job = _job_of(view, one, shared)
-        if job is not None:
-            jobs.append(job)
-            accounts[job.account] = one.account
-            label_keys |= {name for name, _ in job.shape.requirements.node_labels}
+    """Return the snapshot of the jobs that wait, their accounts by "namespace/name", and all that is free.
+
+    `label_keys` are the node labels that jobs ask for, `now` is Unix time, `supplies` is kept between cycles.
+    """
     held = purses(view, accounts.values(), decimals=decimals, now=now)
     providers = yield from (supplies or Supplies()).of(
-        view, standings, label_keys=frozenset(label_keys), decimals=decimals
+        view, standings, label_keys=label_keys, decimals=decimals
     )
     return Snapshot(
         jobs=tuple(jobs),
@@ -261,7 +256,7 @@ def build(
     )
 
 
-def _job_of(view: HubView, one: Waiting, shared: SharingSettings) -> Job | None:
+def job_of(view: HubView, one: Waiting, shared: SharingSettings) -> Job | None:
     """Return a job as the scheduler sees it: the same value until it or its account is looked at anew."""
     record, spec, shape = one.record, one.record.wish.spec, one.record.wish.shape
     if spec is None or shape is None or record.standing is None:

@@ -137,7 +137,7 @@ class HubView:
     def _account_changed(self, _change: Change, obj: JSON) -> None:
         self.money_moved = True
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-        says = None if _change == "DELETED" else _says(obj)
+        says = None if _change == "DELETED" else account_says(obj)
         if says is not None and self._accounts_say.get((namespace, name)) == says:
             return  # another balance: whoever waits for money is scheduled again, nobody is added up anew
         self._accounts_say[namespace, name] = says
@@ -301,7 +301,7 @@ ASSUMED = "assumed:"
 """Start of the UID of a placement whose create has not been answered."""
 
 
-def _says(account: JSON) -> JSON:
+def account_says(account: JSON) -> JSON:
     """Return what of an Account decides whether it can be charged at all."""
     conditions = (account.get("status") or {}).get("conditions") or ()
     told = [{key: one.get(key) for key in ("type", "status", "reason", "message")} for one in conditions]

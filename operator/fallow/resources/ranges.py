@@ -89,7 +89,11 @@ class IndexRanges:
         return text
 
     def __len__(self) -> int:
-        return sum(last - first + 1 for first, last in self.pairs)
+        pairs = self.pairs
+        if len(pairs) == 1:  # by far the most, and asked for ten thousand times a cycle
+            first, last = pairs[0]
+            return last - first + 1
+        return sum(last - first + 1 for first, last in pairs)
 
     def __bool__(self) -> bool:
         return bool(self.pairs)

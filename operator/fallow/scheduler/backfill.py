@@ -45,9 +45,9 @@ class Backfill:
         for one in running:
             self._running.setdefault((one.provider, one.node), []).append(one)
 
-    def may_reserve(self, job: Job) -> bool:
-        """Return whether the job could still get nodes of its own to wait for."""
-        return self._left > 0 and is_large(job)
+    def may_reserve(self) -> bool:
+        """Return whether a large job could still get nodes of its own to wait for."""
+        return self._left > 0
 
     def reserve(self, hunt: Hunt) -> None:
         """Keep nodes for a job that found no room, if it is one that others could starve."""

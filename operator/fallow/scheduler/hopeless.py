@@ -7,7 +7,7 @@ cost a look each, not a search each.
 
 from __future__ import annotations
 
-from fallow.scheduler.backfill import Backfill
+from fallow.scheduler.backfill import Backfill, is_large
 from fallow.scheduler.capacity import Capacity
 from fallow.scheduler.explain import Wait, explain
 from fallow.scheduler.placing import Hunt
@@ -21,22 +21,26 @@ class Hopeless:
     def __init__(self, capacity: Capacity, backfill: Backfill) -> None:
         self._capacity = capacity
         self._backfill = backfill
-        self._outlooks: dict[int, Outlook] = {}
+        self._outlooks: dict[int, tuple[Outlook, bool]] = {}
+        """By shape, with whether its tasks are large: such jobs may yet get nodes to wait for."""
         self._taken: list[tuple[Job, Outlook]] = []
 
     def takes(self, job: Job) -> bool:
         """Return whether a job needs no turn: nothing that its turn could do would come of it."""
         # NB: many jobs share the very same shape, and hashing one takes longer than all the rest here.
-        outlook = self._outlooks.get(id(job.shape))
-        if outlook is None:
-            outlook = self._outlooks[id(job.shape)] = self._capacity.outlook(job.shape)
-        if job.gang or not outlook.is_full() or self._backfill.may_reserve(job):
+        known = self._outlooks.get(id(job.shape))
+        if known is None:
+            known = self._capacity.outlook(job.shape), is_large(job)
+            self._outlooks[id(job.shape)] = known
+        outlook, large = known
+        if job.gang or not outlook.is_full() or (large and self._backfill.may_reserve()):
             return False
-        wanted = len(job.pending) if job.slots_left is None else min(len(job.pending), job.slots_left)
-        if wanted <= 0 or not outlook.alike(job, limits_guests=self._capacity.limits_guests):
+        if not outlook.alike(job, limits_guests=self._capacity.limits_guests):
             return False
-        if job.quotas and self._capacity.slots_in_quotas(job, wanted) < wanted:
-            return False
+        if job.slots_left is not None or job.quotas:
+            wanted = len(job.pending) if job.slots_left is None else min(len(job.pending), job.slots_left)
+            if wanted <= 0 or self._capacity.slots_in_quotas(job, wanted) < wanted:
+                return False
         self._taken.append((job, outlook))
         return True
 

@@ -161,8 +161,8 @@ class CycleSettings(Group):
     """The rhythm of a program's one cycle."""
 
     debounce_seconds: float = Field(default=0.05, ge=0, le=10)
-    """Pause between the first change and the cycle, in seconds, so that one cycle sees many
-    changes. 50 ms is below what a person notices."""
+    """Least time from cycle to cycle while changes come in, in seconds, so that one cycle sees many;
+    a change after a pause waits a fifth of it. 50 ms is below what a person notices."""
     resync_seconds: Seconds = 30
     """Longest time without a cycle, in seconds: what no event announces, such as a time-out,
     is seen by then."""
