@@ -43,8 +43,9 @@ class Demand:
             return
         desk.memory.gone.discard(uid)
         record = self._record(uid, job)
+        if record.followed is not job:
+            record.folded = read_folded(job.get("status") or {}, decimals=desk.decimals)
         record.followed = job
-        record.folded = read_folded(job.get("status") or {}, decimals=desk.decimals)
         # Numbers beyond ours are folded where `fallow hub restore` did it.
         used = max((last for _, last in record.folded.placements.pairs), default=-1)
         record.next_number = max(record.next_number, used + 1)

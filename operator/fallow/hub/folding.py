@@ -197,7 +197,7 @@ def write_folded(folded: Folded, *, settled_claims: int, decimals: int) -> JSON:
     """Return `folded` as `status.folded` has it."""
     return {
         "placements": str(folded.placements),
-        "succeeded": str(folded.succeeded),
+        "succeeded": folded.succeeded.compact(),
         "failuresByCount": write_failures(folded.failures),
         "paidFailureSeconds": folded.paid_failure_seconds,
         "providers": write_shares(folded.shares, decimals=decimals),
@@ -208,7 +208,7 @@ def write_folded(folded: Folded, *, settled_claims: int, decimals: int) -> JSON:
 
 def write_failures(failures: Failures) -> list[JSON]:
     """Return failure counts as the API has them."""
-    return [{"count": count, "tasks": str(tasks)} for count, tasks in sorted(failures.items())]
+    return [{"count": count, "tasks": tasks.compact()} for count, tasks in sorted(failures.items())]
 
 
 def write_shares(shares: Mapping[str, Share], *, decimals: int) -> list[JSON]:

@@ -53,6 +53,12 @@ Ranges = Annotated[
 ]
 """Index ranges, ascending and disjoint: "0-97,100"; see `fallow.resources.ranges`."""
 
+PackedRanges = Annotated[
+    str,
+    Field(pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*|~[A-Za-z0-9_-]*)?$", max_length=MAX_RANGES_BYTES),
+]
+"""The same, or "~" and a bitmap in base64url where that many ranges would be too long for an object."""
+
 DecimalAmount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?$", max_length=40)]
 """A non-negative amount of the token as a decimal string ("1.80"); see `fallow.resources.money`."""
 

@@ -20,6 +20,7 @@ from fallow.resources.base import (
     Label63,
     Model,
     Name,
+    PackedRanges,
     Ranges,
     Text,
     Timestamp,
@@ -134,7 +135,7 @@ class FailureCount(Model):
     """The tasks that have failed of themselves exactly `count` times."""
 
     count: Annotated[int, Field(ge=1, le=64)]
-    tasks: Ranges
+    tasks: PackedRanges
 
 
 FailureCounts = Annotated[
@@ -176,7 +177,7 @@ class Folded(Model):
 
     placements: Ranges = ""
     """Numbers of the placements absorbed."""
-    succeeded: Ranges = ""
+    succeeded: PackedRanges = ""
     failures_by_count: FailureCounts = ()
     paid_failure_seconds: Annotated[int, Field(ge=0)] = 0
     providers: ProviderShares = ()
@@ -195,9 +196,9 @@ class ComputeJobStatus(Model):
     message: Text = ""
     """Where the job stands and why the rest waits, in one sentence."""
     counts: TaskCounts = TaskCounts()
-    succeeded_tasks: Ranges = ""
-    """Indexes with a counted success."""
-    failed_tasks: Ranges = ""
+    succeeded_tasks: PackedRanges = ""
+    """Indexes with a counted success: ranges, or beyond 8 KiB of them "~" and a bitmap in base64url."""
+    failed_tasks: PackedRanges = ""
     """Indexes that failed for good."""
     failures_by_count: FailureCounts = ()
     providers: ProviderShares = ()

@@ -1,12 +1,15 @@
 """Sets of task indexes as ranges: "0-97,100".
 
-A job of 100,000 tasks is one short string here. Every operation costs in the order of the number of
-ranges, never of indexes. `IndexRanges` is immutable; the canonical form is ascending, disjoint and merged,
-so equal sets are equal values and equal strings.
+A job of 100,000 tasks is one short string here. Where its tasks end in no order at all, ranges could be
+longer than an object may be; then a bitmap says the same in 17 kB (`compact`). Every operation costs in the
+order of the number of ranges, never of indexes. `IndexRanges` is immutable; the canonical form is ascending,
+disjoint and merged, so equal sets are equal values and equal strings.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +19,9 @@ from fallow.errors import RangesError
 from fallow.resources.base import MAX_RANGES_BYTES
 
 MAX_INDEX = 2**31 - 1
+COMPACT_BYTES = 8_192
+"""Up to this length a set is written as ranges, which people read; beyond, as a bitmap if that is shorter."""
+_BITMAP = "~"
 _PART = re.compile(r"(0|[1-9][0-9]{0,9})(?:-(0|[1-9][0-9]{0,9}))?", re.ASCII)
 
 
@@ -30,7 +36,7 @@ class IndexRanges:
 
     @classmethod
     def parse(cls, text: str) -> IndexRanges:
-        """Read "0-97,100"; the empty string is the empty set.
+        """Read "0-97,100", or what `compact` made of it; the empty string is the empty set.
 
         Parts must ascend and may touch ("0-4,5" reads as "0-5") but not overlap.
 
@@ -41,6 +47,8 @@ class IndexRanges:
             return EMPTY
         if len(text) > MAX_RANGES_BYTES:
             raise RangesError(f"index ranges of {len(text)} bytes; at most {MAX_RANGES_BYTES} are allowed")
+        if text[0] == _BITMAP:
+            return cls._of_bitmap(text)
         pairs: list[tuple[int, int]] = []
         for part in text.split(","):
             match = _PART.fullmatch(part)
@@ -74,6 +82,35 @@ class IndexRanges:
 
     def __str__(self) -> str:
         return ",".join(map(_text, self.pairs))
+
+    def compact(self) -> str:
+        """Return the canonical string, or a bitmap in base64url after "~" where that keeps it bounded.
+
+        The bitmap's first byte holds the indexes 0 to 7, its lowest bit index 0.
+        """
+        text = str(self)
+        if len(text) <= COMPACT_BYTES or not self.pairs:
+            return text
+        size = self.pairs[-1][1] // 8 + 1
+        if size * 4 // 3 >= len(text):
+            return text
+        bits, at = [], 0
+        for first, last in self.pairs:
+            bits += ["0" * (first - at), "1" * (last - first + 1)]
+            at = last + 1
+        # Binary digits are turned into bytes in time linear in their number, unlike shifts of long integers.
+        packed = int("".join(bits)[::-1], 2).to_bytes(size, "little")
+        return _BITMAP + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    @classmethod
+    def _of_bitmap(cls, text: str) -> IndexRanges:
+        encoded = text[1:]
+        try:
+            packed = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise RangesError(f"{text[:40]!r} is no bitmap in base64url") from error
+        digits = bin(int.from_bytes(packed, "little"))[:1:-1]
+        return cls(tuple((run.start(), run.end() - 1) for run in re.finditer("1+", digits)))
 
     def format(self, *, max_bytes: int = MAX_RANGES_BYTES) -> str:
         """Return the canonical string.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from fallow.hub.folding import Folded, Paid, absorb, standing
+from fallow.hub.folding import Folded, Paid, Share, absorb, read_folded, standing
 from fallow.hub.job_status import Outside, status_of
 from fallow.hub.jobs import JobRecord, read_wish
 from fallow.hub.placements import Placed
 from fallow.resources.computejob import ComputeJobStatus
+from fallow.resources.ranges import IndexRanges
 from fallow.scheduler.explain import Wait
 from unit.hub.builders import a_job, ended, placed
 
@@ -188,3 +190,27 @@ def test_status__settled_claims_deleted_later__stays_settled() -> None:
 
 def test_status__reserved_numbers__never_fall() -> None:
     assert status(before={"placementsReserved": 128})["placementsReserved"] == 128
+
+
+def test_status__hundred_thousand_tasks_that_ended_in_no_order_at_all__fits_into_an_object() -> None:
+    """The worst there is: every other task succeeded, the rest failed up to 21 times, at 1000 providers."""
+    tasks = 100_000
+    failures = {count: IndexRanges.of(range(2 * count - 1, tasks, 42)) for count in range(1, 22)}
+    shares = {
+        f"{name:04}" + 59 * "x": Share(placed=99, succeeded=99_999, seconds=10**9, amount=10**15)
+        for name in range(1000)
+    }
+    folded = Folded(
+        placements=IndexRanges.of(range(0, 4000, 2)),
+        succeeded=IndexRanges.of(range(0, tasks, 2)),
+        failures=failures,
+        shares=shares,
+    )
+    job = a_job(tasks=tasks, backoffLimitPerTask=20)
+    record = JobRecord(read_wish(job, decimals=6), next_number=4000, folded=folded)
+    record.standing = standing(folded, [], tasks=tasks, backoff_limit=20)
+    found = status_of(job, record, Outside(now=NOW, decimals=6), folded=folded, reserved_numbers=4064)
+    ComputeJobStatus.model_validate(found)
+    assert len(json.dumps(found)) < 1_200_000, "etcd takes 1.5 MiB"
+    again = read_folded(found, decimals=6)
+    assert (again.succeeded, again.failures) == (folded.succeeded, folded.failures)

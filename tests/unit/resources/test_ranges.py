@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.errors import RangesError
@@ -92,3 +92,20 @@ def test_span__when_of_a_million__then_is_one_pair() -> None:
     assert len(whole.pairs) == 1
     assert str(whole - IndexRanges.of([500_000])) == "0-499999,500001-999999"
     assert IndexRanges.span(5, 5) == EMPTY
+
+
+@settings(deadline=None, max_examples=30)
+@given(indexes, st.integers(0, 50_000))
+def test_compact__whatever_the_set__says_the_same_and_stays_bounded(members: set[int], stretch: int) -> None:
+    scattered = IndexRanges.of({(member * 300 + stretch) % 100_000 for member in members})
+    alternating = IndexRanges.of(range(stretch % 2, 2 * stretch, 2))
+    for ranges in (scattered, alternating, scattered | alternating):
+        text = ranges.compact()
+        assert IndexRanges.parse(text) == ranges
+        assert len(text) <= 16_800
+
+
+@pytest.mark.parametrize("text", ["~A", "~!!!!", "~AAA=A"])
+def test_parse__bitmap_that_is_none__is_refused(text: str) -> None:
+    with pytest.raises(RangesError):
+        IndexRanges.parse(text)
