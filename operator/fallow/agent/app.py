@@ -22,6 +22,7 @@ import structlog
 
 from fallow.agent.attending import Attending
 from fallow.agent.books import Books
+from fallow.agent.canaries import Canaries
 from fallow.agent.cycle import Cycle
 from fallow.agent.gangs import GangWrites
 from fallow.agent.heartbeat import HubPulse
@@ -255,6 +256,14 @@ class _Agent:
             member=self.member_views,
             hub=self._hub_views,
             owner=owner,
+            canaries=Canaries(
+                self._member,
+                to_member,
+                self.member_views,
+                settings=settings.canary,
+                guests=settings.guests,
+                wake=wake,
+            ),
             monotonic=time.monotonic,
         )
         return Cycle(

@@ -1,7 +1,7 @@
 """The agent's one cycle: from what is in view to decisions, and from these to writes.
 
     1. where the owner's waiting pods will go   reclaim: room held, guests vacated
-    2. what is on offer now                     offering, NetworkPolicies, Quote, ProviderNodes
+    2. what is on offer now                     canaries, offering, NetworkPolicies, Quote, ProviderNodes
     3. which guests the Offer does not cover    evictions
     4. each placement                           decide: start, stop, record, let go, report
     5. what the hub no longer wants             records past their time
@@ -59,10 +59,12 @@ class Cycle:
         guests = list(self.member.guests())
         reclaim_in = policy.make_room_for_owners(guests, now=now)
         offer, changes_in = policy.in_force(offer, now=now)
+        proven_in = policy.prove_cage(offer, now=now)
         offered = policy.offering(offer, guests, now=now)
-        wait = min(reclaim_in, changes_in, policy.ripe_in())
+        wait = min(reclaim_in, changes_in, policy.ripe_in(), proven_in)
         wait = min(wait, self.network.tell(offer))
-        wait = min(wait, self.supply.tell(offer, offered, now=now, shut=policy.shut))
+        cage = policy.canaries.cage
+        wait = min(wait, self.supply.tell(offer, offered, now=now, shut=policy.shut, cage=cage))
 
         site = policy.site(offered, guests, offer, now=now, stopped=self.attending.stopped)
         room = policy.room(offered, guests, offer)
@@ -78,6 +80,7 @@ class Cycle:
             guests=sum(1 for g in guests if not g.finished),
             now=now,
             observed=policy.observe(offer, now=now),
+            cage=cage,
         )
         return min(wait, told, self._next_look(offered, guests, now=now))
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
+from fallow.agent.cage import NOTHING_PROVEN, Cage, pool_of
+from fallow.agent.closing import bad_price, member_closed
 from fallow.agent.nodes import Amounts, Node, OwnerPod
-from fallow.errors import AmountError
-from fallow.resources.money import parse_amount
-from fallow.resources.offer import CAGE_CHECKS, KeepFree, NotOffered, OfferSpec
+from fallow.resources.offer import KeepFree, NotOffered, OfferSpec
 from fallow.resources.providernode import Offerable, ProviderNodeSpec, Withheld
 
 _SHOWN_LABELS = 64
@@ -84,34 +84,6 @@ class Offering:
         return tuple(NotOffered(count=count, reason=reason) for reason, count in ordered[:64])
 
 
-def unproven_checks(offer: OfferSpec) -> tuple[str, ...]:
-    """Return the cage's checks that nothing has proven and the owner has not waived by name."""
-    return tuple(check for check in CAGE_CHECKS if check not in offer.accept_unproven)
-
-
-def member_closed(offer: OfferSpec, *, token_decimals: int, shut: str = "") -> str:
-    """Return why nothing of the member is on offer, in one sentence; "" when something may be.
-
-    `shut`: what the schedule says against it.
-    """
-    if offer.paused:
-        return "The Offer is paused."
-    if offer.mode == "Observe":
-        return "The Offer only observes; spec.mode Offer would offer."
-    if shut:
-        return shut
-    if unproven := unproven_checks(offer):
-        return (
-            f"The cage is not proven ({', '.join(unproven)}); prove it, or waive these checks by name in "
-            "spec.acceptUnproven."
-        )
-    if not offer.images:
-        return "spec.images allows no image yet."
-    if not offer.accounts_allowed:
-        return "spec.accountsAllowed allows no account yet."
-    return _bad_price(offer, token_decimals=token_decimals)
-
-
 def offering(
     nodes: Iterable[Node],
     owners: Iterable[OwnerPod],
@@ -120,13 +92,14 @@ def offering(
     token_decimals: int,
     shut: str = "",
     unripe: Mapping[str, Mapping[str, int]] | None = None,
+    cage: Cage = NOTHING_PROVEN,
 ) -> Offering:
     """Return what the member offers under this policy.
 
     `shut`: what the schedule says against offering anything now. `unripe`: devices by node and resource that
-    have not been without an owner's pod for long enough.
+    have not been without an owner's pod for long enough. `cage`: what canary guests have proven.
     """
-    closed = member_closed(offer, token_decimals=token_decimals, shut=shut)
+    closed = member_closed(offer, token_decimals=token_decimals, shut=shut, cage=cage)
     ordered = nodes_by_name(nodes)
     free = {node.name: node.allocatable for node in ordered}
     owned: set[str] = set()
@@ -143,7 +116,9 @@ def offering(
         why, vacate = _node_closed(node, selected=selected[node.name], owned=node.name in owned)
         if closed and selected[node.name]:
             # A mistyped price sells nothing new, but it must not cost anyone the work under way.
-            why, vacate = closed, closed != _bad_price(offer, token_decimals=token_decimals)
+            why, vacate = closed, closed != bad_price(offer, token_decimals=token_decimals)
+        elif not why and (uncaged := cage.why_closed(pool_of(node), offer)):
+            why, vacate = uncaged, cage.broken(pool_of(node), offer)
         withheld, amounts = _sold(
             node, free[node.name], kept.get(node.name, {}), offer, resting=resting.get(node.name, {})
         )
@@ -198,22 +173,6 @@ def provider_node(offer: NodeOffer) -> ProviderNodeSpec:
 def nodes_by_name(nodes: Iterable[Node]) -> list[Node]:
     """Return nodes in the order of their names."""
     return sorted(nodes, key=lambda node: node.name)
-
-
-def _bad_price(offer: OfferSpec, *, token_decimals: int) -> str:
-    """Say which price the token cannot express; the schema lets up to 18 decimal places pass."""
-    prices = offer.prices
-    named = [
-        ("cpuCoreHour", prices.cpu_core_hour),
-        ("memoryGiBHour", prices.memory_gib_hour),
-        *((f"accelerators[{at}].pricePerHour", a.price_per_hour) for at, a in enumerate(prices.accelerators)),
-    ]
-    for name, price in named:
-        try:
-            parse_amount(price, decimals=token_decimals)
-        except AmountError as error:
-            return f"spec.prices.{name}: {error}."
-    return ""
 
 
 def _selects(selector: Mapping[str, str], node: Node) -> bool:

@@ -14,7 +14,8 @@ import structlog
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from fallow.agent.offering import Offering, unproven_checks
+from fallow.agent.cage import NOTHING_PROVEN, Cage, unproven_checks
+from fallow.agent.offering import Offering
 from fallow.agent.outcomes import Ending
 from fallow.agent.views import HubViews, MemberViews
 from fallow.errors import AlreadyExists, Conflict, FallowError
@@ -65,6 +66,7 @@ class OwnerReport:
         self._observed: tuple[Observed, ...] | None = None
         self._observed_next_at = 0.0
         self._guests = 0
+        self._cage = NOTHING_PROVEN
         registry = telemetry.registry
         self._guest_gauge = Gauge(
             "fallow_agent_guests", "Guest pods that have not finished.", registry=registry
@@ -115,12 +117,13 @@ class OwnerReport:
         guests: int,
         now: datetime,
         observed: Callable[[], tuple[Observed, ...]] | None = None,
+        cage: Cage = NOTHING_PROVEN,
     ) -> float:
         """Write the status when it says something new; returns the seconds until it may be due anyhow.
 
         `observed` gives the totals of what stood idle, while the Offer only observes.
         """
-        self._offered, self._offer, self._guests = offered, offer, guests
+        self._offered, self._offer, self._guests, self._cage = offered, offer, guests, cage
         if observed is not None and self._monotonic() >= self._observed_next_at:
             self._observed_next_at = self._monotonic() + OBSERVED_EVERY_SECONDS
             self._observed = observed()
@@ -153,7 +156,6 @@ class OwnerReport:
         assert offered is not None
         spec = self._offer
         before = found.get("status") or {}
-        unproven = unproven_checks(spec)
         problem = self._hub_problem()
         contact = self._last_contact()
         generation = found["metadata"]["generation"]
@@ -168,15 +170,7 @@ class OwnerReport:
                     message=offered.closed,
                     observed_generation=generation,
                 ),
-                condition(
-                    "CageEnforced",
-                    False,
-                    reason="Waived" if not unproven else "NotProven",
-                    message="Waived by name: " + ", ".join(spec.accept_unproven)
-                    if not unproven
-                    else "Not proven: " + ", ".join(unproven),
-                    observed_generation=generation,
-                ),
+                _cage_condition(self._cage, spec, observed_generation=generation),
                 condition(
                     "HubReachable",
                     problem is None,
@@ -191,6 +185,7 @@ class OwnerReport:
             nodes=offered.open_nodes,
             accelerators=offered.accelerators,
             not_offered=offered.not_offered(),
+            cage=tuple(self._cage.proofs[pool] for pool in sorted(self._cage.proofs)),
             observed=self._observed if self._observed is not None else self.observed(),
             guests=self._guests,
             earned=self._earned(),
@@ -211,3 +206,31 @@ class OwnerReport:
         if isinstance(error, FallowError) and not isinstance(error, Conflict):
             log.warning("Offer.status not written", error=str(error))
         self._wake()
+
+
+def _cage_condition(cage: Cage, offer: OfferSpec, *, observed_generation: int) -> dict[str, Any]:
+    """Say whether canary guests have proven the cage, and else what they reached or why they did not run."""
+    waived = ", ".join(offer.accept_unproven)
+    if not unproven_checks(offer):
+        return condition(
+            "CageEnforced",
+            False,
+            reason="Waived",
+            message=f"Waived by name: {waived}",
+            observed_generation=observed_generation,
+        )
+    pools = sorted(cage.proofs.keys() | cage.problems.keys())
+    open_ones = [pool for pool in pools if not cage.why_closed(pool, offer)]
+    against = [why for pool in pools if (why := cage.why_closed(pool, offer))]
+    reached = any(cage.broken(pool, offer) for pool in pools)
+    proven = bool(open_ones) and not against
+    said = "; ".join(against)
+    if proven:
+        said = f"Proven in {', '.join(open_ones)}" + (f"; waived by name: {waived}" if waived else "")
+    return condition(
+        "CageEnforced",
+        proven,
+        reason="Proven" if proven else "Reached" if reached else "NotProven",
+        message=(said or f"Not proven: {', '.join(unproven_checks(offer))}")[:1000],
+        observed_generation=observed_generation,
+    )

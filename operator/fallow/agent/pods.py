@@ -133,13 +133,16 @@ def _pod_spec(given: Mapping[str, Any], work: Work, *, index: int, node: str, ho
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": kept | {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "affinity": {"nodeAffinity": _pinned_to(node)},
+        "affinity": {"nodeAffinity": pinned_to(node)},
         "tolerations": _tolerations(_extended(pod), house.not_ready_seconds),
     }
 
 
-def _pinned_to(node: str) -> dict[str, Any]:
-    """Through the scheduler, not around it as `nodeName` would be: owner pods must be counted first."""
+def pinned_to(node: str) -> dict[str, Any]:
+    """Return node affinity to one node.
+
+    Through the scheduler, not around it as `nodeName` would be: owner pods must be counted first.
+    """
     return {
         "requiredDuringSchedulingIgnoredDuringExecution": {
             "nodeSelectorTerms": [

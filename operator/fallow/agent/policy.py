@@ -13,6 +13,7 @@ from datetime import datetime
 import structlog
 from pydantic import ValidationError
 
+from fallow.agent.canaries import Canaries
 from fallow.agent.evictions import evictions
 from fallow.agent.guests import Guest
 from fallow.agent.nodes import Amounts
@@ -40,6 +41,7 @@ class Policy:
     member: MemberViews
     hub: HubViews
     owner: OwnerReport
+    canaries: Canaries
     monotonic: Callable[[], float]
     shut: str = ""
     """What the schedule, or an Offer that cannot be read, says against offering now."""
@@ -132,6 +134,7 @@ class Policy:
                 token_decimals=self.token_decimals,
                 shut=self.shut,
                 unripe=unripe,
+                cage=self.canaries.cage,
             )
             if offer.mode == "Observe":
                 self._idle = idle_devices(
@@ -142,6 +145,10 @@ class Policy:
     def ripe_in(self) -> float:
         """Return the seconds until some device has been idle for long enough."""
         return self._ripe_at - self.monotonic()
+
+    def prove_cage(self, offer: OfferSpec, *, now: datetime) -> float:
+        """Send canary guests where the cage is to be proven; returns the seconds until more is due."""
+        return self.canaries.tell(offer, self.member.all_nodes(), now=now)
 
     def observe(self, offer: OfferSpec, *, now: datetime) -> Callable[[], tuple[Observed, ...]] | None:
         """Count what stands idle since the last cycle, when that is what the owner wants."""

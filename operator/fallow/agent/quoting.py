@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from eth_account.signers.local import LocalAccount
 
 from fallow import __version__
+from fallow.agent.cage import NOTHING_PROVEN, Cage
+from fallow.agent.closing import member_closed
 from fallow.agent.isolation import offered_isolations
-from fallow.agent.offering import member_closed
 from fallow.receipts.statements import check_quote, sign_quote, timestamp, unix_seconds
 from fallow.receipts.typed_data import Domain, SignatureError
 from fallow.receipts.words import checksummed
@@ -48,6 +49,7 @@ def next_quote(
     now: datetime,
     valid_seconds: float,
     shut: str = "",
+    cage: Cage = NOTHING_PROVEN,
     last_sequence: int = 0,
     signature_checked: bool = False,
 ) -> QuoteSpec | None:
@@ -62,7 +64,7 @@ def next_quote(
     wanted = QuoteSpec(
         provider=identity.provider,
         prices=offer.prices,
-        closed=bool(member_closed(offer, token_decimals=identity.token_decimals, shut=shut)),
+        closed=bool(member_closed(offer, token_decimals=identity.token_decimals, shut=shut, cage=cage)),
         limits=QuoteLimits(
             max_run_seconds=offer.max_run_seconds,
             max_guests=offer.max_guests,

@@ -12,6 +12,7 @@ from datetime import datetime
 import structlog
 from pydantic import ValidationError
 
+from fallow.agent.cage import NOTHING_PROVEN, Cage
 from fallow.agent.offering import Offering, provider_node
 from fallow.agent.quoting import Identity, next_quote, renew_at
 from fallow.agent.views import HubViews
@@ -64,10 +65,19 @@ class Supply:
         self._offered: Offering | None = None
         self._offer: OfferSpec | None = None
         self._shut = ""
+        self._cage = NOTHING_PROVEN
 
-    def tell(self, offer: OfferSpec, offered: Offering, *, now: datetime, shut: str = "") -> float:
+    def tell(
+        self,
+        offer: OfferSpec,
+        offered: Offering,
+        *,
+        now: datetime,
+        shut: str = "",
+        cage: Cage = NOTHING_PROVEN,
+    ) -> float:
         """Write what differs; returns the seconds until something is due without any change."""
-        self._offer, self._shut = offer, shut
+        self._offer, self._shut, self._cage = offer, shut, cage
         before, self._offered = self._offered, offered
         if not (self._views.quotes.synced.is_set() and self._views.provider_nodes.synced.is_set()):
             return 60.0
@@ -100,6 +110,7 @@ class Supply:
             now=now,
             valid_seconds=self._valid_seconds,
             shut=self._shut,
+            cage=self._cage,
             last_sequence=self._last_sequence,
             signature_checked=found is not None
             and found["metadata"]["resourceVersion"] == self._checked_version,

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from fallow.agent.canary_pods import CanaryPod, is_canary, read_canary
 from fallow.agent.guests import Guest, is_guest, read_guest
 from fallow.agent.nodes import Node, OwnerPod, read_node, read_owner_pod
 from fallow.agent.waiting import WaitingPod, read_waiting_pod
@@ -107,15 +108,22 @@ class MemberViews:
         """Every foreign pod that waits for an accelerator."""
         return (each[FACTS] for each in self.pods if isinstance(each[FACTS], WaitingPod))
 
+    def canaries(self) -> Iterator[CanaryPod]:
+        """Every canary's pod."""
+        return (each[FACTS] for each in self.pods if isinstance(each[FACTS], CanaryPod))
+
     def guest(self, name: str) -> Guest | None:
         """Return a guest by its pod's name."""
         found = self.pods.get(name, namespace=self._guest_namespace)
         return found[FACTS] if found is not None and isinstance(found[FACTS], Guest) else None
 
-    def _pod_facts(self, pod: JSON) -> Guest | OwnerPod | WaitingPod | None:
+    def _pod_facts(self, pod: JSON) -> Guest | CanaryPod | OwnerPod | WaitingPod | None:
         try:
-            if pod["metadata"].get("namespace") == self._guest_namespace and is_guest(pod):
-                return read_guest(pod)
+            if pod["metadata"].get("namespace") == self._guest_namespace:
+                if is_guest(pod):
+                    return read_guest(pod)
+                if is_canary(pod):
+                    return read_canary(pod)
             return read_owner_pod(pod) or read_waiting_pod(pod)
         except QuantityError as error:  # the API server checks quantities; better blind to one than to all
             log.warning("pod not understood", pod=pod["metadata"]["name"], error=str(error))
@@ -123,6 +131,8 @@ class MemberViews:
 
     def _pod_changed(self, change: Change, obj: JSON) -> None:
         facts = obj[FACTS]
+        if isinstance(facts, CanaryPod):
+            return
         if not isinstance(facts, Guest):
             self.offering_stale = True
         elif change == "DELETED":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Never
 
@@ -85,6 +86,15 @@ def settler(context: typer.Context) -> None:
 def probe(context: typer.Context) -> None:
     """Run a node's probe."""
     run.probe(context.args)
+
+
+@app.command(
+    context_settings=_PASSED_ON, help="Try, as a guest, what guests must not reach: the agent starts it."
+)
+def canary(context: typer.Context) -> None:
+    """Run a canary guest."""
+    program: Callable[[list[str]], int] = importlib.import_module("fallow.canary").main
+    raise typer.Exit(program(context.args))
 
 
 @app.command(context_settings=_PASSED_ON, help="Check a claim, an epoch or a receipt: trusts only the chain.")

@@ -17,6 +17,7 @@ LABEL_PLACEMENT_UID = f"{GROUP}/placement-uid"
 LABEL_INDEX = f"{GROUP}/index"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_GUEST = f"{GROUP}/guest"
+LABEL_CANARY = f"{GROUP}/canary"
 LABEL_GANG = f"{GROUP}/gang"
 ANNOTATION_UNFOLDED = f"{GROUP}/not-folded"
 """On a Settlement that the settler replayed from the archive: the hub forgot what was paid in it, and

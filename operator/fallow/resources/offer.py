@@ -161,6 +161,29 @@ class Observed(Model):
     """Idle device-seconds by hour of the week, in the schedule's time zone; the first is Monday 00-01."""
 
 
+class CageFinding(Model):
+    """Something that a canary guest reached although guests must not."""
+
+    check: CageCheck
+    found: Annotated[str, Field(max_length=300)] = ""
+
+
+class CageProof(Model):
+    """What a canary guest found in one pool of nodes; it counts for all of them."""
+
+    pool: Annotated[str, Field(max_length=253)]
+    node: Annotated[str, Field(max_length=253)]
+    """Where it ran."""
+    checked_at: Timestamp
+    under: Annotated[str, Field(max_length=64)] = ""
+    """Digest of the conditions: agent version and what the Offer opens. Other ones want another proof."""
+    reached: Annotated[
+        tuple[CageFinding, ...],
+        Field(max_length=5, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """Empty when the cage held."""
+
+
 class OfferStatus(Model):
     """What the policy comes to right now."""
 
@@ -172,6 +195,10 @@ class OfferStatus(Model):
     accelerators: Annotated[int, Field(ge=0)] = 0
     """Accelerators on offer, guests not subtracted."""
     not_offered: Annotated[tuple[NotOffered, ...], Field(max_length=64)] = ()
+    cage: Annotated[
+        tuple[CageProof, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """What canary guests found, by pool."""
     observed: Annotated[tuple[Observed, ...], Field(max_length=16)] = ()
     """What stood idle while `mode` was Observe."""
     guests: Annotated[int, Field(ge=0)] = 0

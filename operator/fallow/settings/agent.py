@@ -67,6 +67,17 @@ class GuestSettings(Group):
     """A GuestSet is dropped this many seconds after its Placement is gone from the hub."""
 
 
+class CanarySettings(Group):
+    """The canary guests that prove the cage before anything is offered."""
+
+    image: str = Field(default="", max_length=512)
+    """Image of canary guests: the agent's own. Without one no check of the cage can be proven; the owner
+    can still waive checks by name."""
+    hours: float = Field(default=6, gt=0, le=720)
+    """A proof is made again after this many hours; a change of the agent's version or of the egress in
+    the Offer wants another one at once."""
+
+
 class NodeSettings(Group):
     """How the member's nodes are advertised."""
 
@@ -99,5 +110,6 @@ class AgentSettings(CommonSettings):
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     writes: AgentWriterSettings = AgentWriterSettings()
     guests: GuestSettings = GuestSettings()
+    canary: CanarySettings = CanarySettings()
     nodes: NodeSettings = NodeSettings()
     quote: QuoteSettings = QuoteSettings()
