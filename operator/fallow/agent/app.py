@@ -54,6 +54,12 @@ log = structlog.get_logger(__name__)
 
 MEMBER_WRITES_PER_SECOND = 500.0
 """To the owner's API server: what one control plane takes without being felt by others."""
+MEMBER_WRITES_IN_FLIGHT = 64
+"""More than to the hub, which many agents share: a job's pods are created at once or not in time. Each
+connection costs the agent some 300 KiB while it is open."""
+MEMBER_SLOW_SECONDS = 5.0
+"""An answer slower than this halves the pace. Not a second as on the hub: a burst of pods makes a small
+control plane slow by itself, and halving then only made it last (decision 411)."""
 DRAIN_SECONDS = 5.0
 """How long writes under way get at the end."""
 
@@ -287,10 +293,10 @@ class _Agent:
     def _writers_of_member(self) -> Writers:
         writes = self._settings.writes
         return Writers(
-            in_flight=writes.in_flight,
+            in_flight=max(writes.in_flight, MEMBER_WRITES_IN_FLIGHT),
             per_second=MEMBER_WRITES_PER_SECOND,
-            burst=int(MEMBER_WRITES_PER_SECOND),
-            slow_answer_seconds=writes.slow_answer_seconds,
+            burst=int(2 * MEMBER_WRITES_PER_SECOND),
+            slow_answer_seconds=max(writes.slow_answer_seconds, MEMBER_SLOW_SECONDS),
             may_write=self._may_write,
             telemetry=self._telemetry,
         )

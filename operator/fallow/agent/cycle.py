@@ -77,7 +77,7 @@ class Cycle:
         told = self.owner.tell(
             offered,
             offer,
-            guests=sum(1 for g in guests if not g.finished),
+            guests=[g for g in guests if not g.finished],
             now=now,
             observed=policy.observe(offer, now=now),
             cage=cage,

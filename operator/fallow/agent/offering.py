@@ -51,6 +51,8 @@ class Offering:
     closed: str = ""
     """Why the whole member is closed, in one sentence; empty when it is open."""
     paused: bool = False
+    idle: int = 0
+    """Accelerators on ready nodes that no pod of the owner's holds."""
 
     @property
     def accelerators(self) -> int:
@@ -135,7 +137,8 @@ def offering(
             withheld=bad if why else withheld,
             idle_of_owner=max(0, devices.idle - idle_here) if devices is not None else 0,
         )
-    return Offering(nodes=result, closed=closed, paused=offer.paused)
+    idle = sum(max(0, n) for node in ordered if node.ready for n in free[node.name].accelerators.values())
+    return Offering(nodes=result, closed=closed, paused=offer.paused, idle=idle)
 
 
 def lost_nodes(nodes: Iterable[Node], *, now: datetime, after_seconds: float) -> frozenset[str]:

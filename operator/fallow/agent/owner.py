@@ -6,7 +6,7 @@ something to edit; it never writes a spec again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,9 @@ import structlog
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
+from fallow.agent.bought_back import BoughtBack, sentence
 from fallow.agent.cage import NOTHING_PROVEN, Cage, unproven_checks
+from fallow.agent.guests import Guest
 from fallow.agent.offering import Offering
 from fallow.agent.outcomes import Ending
 from fallow.agent.views import HubViews, MemberViews
@@ -24,7 +26,7 @@ from fallow.kube.compare_and_set import merge_patch, write_status
 from fallow.kube.conditions import condition, merged, rfc3339
 from fallow.kube.kinds import OFFER
 from fallow.kube.writers import Writers
-from fallow.resources.offer import OFFER_NAME, Observed, OfferSpec, OfferStatus
+from fallow.resources.offer import OFFER_NAME, Observed, OfferSpec, OfferStatus, UsedDay
 from fallow.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -34,6 +36,8 @@ OBSERVED_EVERY_SECONDS = 10.0
 """What was observed grows all the time; this is often enough to lose little at a restart."""
 CONTACT_EVERY_SECONDS = 60.0
 """The time of the last contact alone is not worth more than one write a minute."""
+_GROWING = {"lastContact", "usedDays", "boughtBack"}
+"""What changes all the time: written once a minute, or with whatever else is."""
 
 
 class OwnerReport:
@@ -66,6 +70,7 @@ class OwnerReport:
         self._observed: tuple[Observed, ...] | None = None
         self._observed_next_at = 0.0
         self._guests = 0
+        self._use = BoughtBack()
         self._cage = NOTHING_PROVEN
         registry = telemetry.registry
         self._guest_gauge = Gauge(
@@ -114,7 +119,7 @@ class OwnerReport:
         offered: Offering,
         offer: OfferSpec,
         *,
-        guests: int,
+        guests: Collection[Guest],
         now: datetime,
         observed: Callable[[], tuple[Observed, ...]] | None = None,
         cage: Cage = NOTHING_PROVEN,
@@ -123,19 +128,20 @@ class OwnerReport:
 
         `observed` gives the totals of what stood idle, while the Offer only observes.
         """
-        self._offered, self._offer, self._guests, self._cage = offered, offer, guests, cage
+        self._offered, self._offer, self._guests, self._cage = offered, offer, len(guests), cage
+        self._count_use(offered, guests, now=now)
         if observed is not None and self._monotonic() >= self._observed_next_at:
             self._observed_next_at = self._monotonic() + OBSERVED_EVERY_SECONDS
             self._observed = observed()
         longest = CONTACT_EVERY_SECONDS if observed is None else OBSERVED_EVERY_SECONDS
-        self._guest_gauge.set(guests)
+        self._guest_gauge.set(len(guests))
         self._offered_gauge.set(offered.accelerators)
         found = self._views.offers.get(OFFER_NAME)
         if found is None or self._writers.pending(("offer", "status")):
             return longest
         before = found.get("status") or {}
         patch = merge_patch(before, self._status(found, now=now))
-        if not (patch.keys() - {"lastContact"}) and not self._contact_is_old(before, now=now):
+        if not (patch.keys() - _GROWING) and not self._contact_is_old(before, now=now):
             return longest
         wait = self._next_at - self._monotonic()
         if not patch or wait > 0:
@@ -180,6 +186,7 @@ class OwnerReport:
             ],
             now=now,
         )
+        used = self._use.told()
         status = OfferStatus(
             observed_generation=generation,
             nodes=offered.open_nodes,
@@ -188,15 +195,24 @@ class OwnerReport:
             cage=tuple(self._cage.proofs[pool] for pool in sorted(self._cage.proofs)),
             observed=self._observed if self._observed is not None else self.observed(),
             guests=self._guests,
-            earned=self._earned(),
+            earned=self._told_by_hub("earned"),
+            waiting=self._told_by_hub("waiting"),
+            used_days=used,
+            bought_back=sentence(used),
             last_contact=rfc3339(contact) if contact is not None else before.get("lastContact"),
             message=why,
         ).wire()
         return {**status, "conditions": conditions}
 
-    def _earned(self) -> str:
+    def _count_use(self, offered: Offering, guests: Collection[Guest], *, now: datetime) -> None:
+        status = (self._views.offers.get(OFFER_NAME) or {}).get("status") or {}
+        self._use.load(_used_days(status))
+        used = sum(sum(g.requests.devices.values()) for g in guests if g.node)
+        self._use.look(used=used, idle=offered.idle, monotonic=self._monotonic(), now=now)
+
+    def _told_by_hub(self, amount: str) -> str:
         provider = next(iter(self._hub.providers), None)
-        return str(((provider or {}).get("status") or {}).get("earned") or "0")
+        return str(((provider or {}).get("status") or {}).get(amount) or "0")
 
     def _contact_is_old(self, before: dict[str, Any], *, now: datetime) -> bool:
         told = before.get("lastContact")
@@ -206,6 +222,14 @@ class OwnerReport:
         if isinstance(error, FallowError) and not isinstance(error, Conflict):
             log.warning("Offer.status not written", error=str(error))
         self._wake()
+
+
+def _used_days(status: Mapping[str, Any]) -> tuple[UsedDay, ...]:
+    try:
+        return tuple(UsedDay.model_validate(each) for each in status.get("usedDays") or ())
+    except ValidationError as error:
+        log.warning("the days' use cannot be read: counted anew", error=str(error))
+        return ()
 
 
 def _cage_condition(cage: Cage, offer: OfferSpec, *, observed_generation: int) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Bounds on what a guest may write: its disk, its volumes in memory, and a /dev/shm of its own.
+"""Bounds on what a guest may write: its disk, and its volumes on disk or in memory.
 
 A kubelet evicts a pod that uses more than the sum of its containers' limits, volumes and logs included. So
 every container gets a limit, and together they are the Offer's. What the template asks for in requests stays:
-limits alone would reserve disk that nobody uses.
+limits alone would reserve disk that nobody uses. No volume is added: `kubectl drain` stops at a pod that has
+one (decision 410); /dev/shm is the runtime's 64 MiB, or a bounded volume of the template's own.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from typing import Any
 from fallow.resources.quantities import MIB, parse_quantity
 
 STORAGE = "ephemeral-storage"
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - of the guest, not of this machine
-_SHM_VOLUME = "fallow-dev-shm"
-_LEAST_SHM_MIB = 64
-"""What container runtimes give by default."""
+_LEAST_MEMORY_MIB = 64
+"""For a volume in memory of a guest that names no memory: what a runtime gives /dev/shm."""
 
 
 def too_much_storage(pod: Mapping[str, Any], *, most_mib: int) -> str:
@@ -28,26 +27,11 @@ def too_much_storage(pod: Mapping[str, Any], *, most_mib: int) -> str:
 
 
 def bound(pod: dict[str, Any], *, most_mib: int) -> None:
-    """Bound a pod in place: containers, volumes, /dev/shm."""
+    """Bound a pod in place: containers and volumes."""
     _bound_containers(pod, most_mib=most_mib)
     memory = _memory_mib(pod)
     for volume in pod.get("volumes") or ():
         volume["emptyDir"] = _bounded(volume.get("emptyDir") or {}, memory_mib=memory, most_mib=most_mib)
-    size = max(_LEAST_SHM_MIB, memory // 2)
-    wants = [
-        c
-        for c in [*pod.get("initContainers", ()), *pod["containers"]]
-        if not any(mount.get("mountPath") == SHARED_MEMORY for mount in c.get("volumeMounts") or ())
-    ]
-    if not wants:
-        return
-    pod["volumes"] = [
-        *(pod.get("volumes") or ()),
-        {"name": _SHM_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": f"{size}Mi"}},
-    ]
-    for container in wants:
-        mount = {"name": _SHM_VOLUME, "mountPath": SHARED_MEMORY}
-        container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
 
 
 def _bound_containers(pod: dict[str, Any], *, most_mib: int) -> None:
@@ -66,7 +50,7 @@ def _bound_containers(pod: dict[str, Any], *, most_mib: int) -> None:
 
 
 def _bounded(empty_dir: Mapping[str, Any], *, memory_mib: int, most_mib: int) -> dict[str, Any]:
-    most = max(_LEAST_SHM_MIB, memory_mib) if empty_dir.get("medium") == "Memory" else most_mib
+    most = max(_LEAST_MEMORY_MIB, memory_mib) if empty_dir.get("medium") == "Memory" else most_mib
     asked = empty_dir.get("sizeLimit")
     if asked is not None and parse_quantity(asked) <= most * MIB:
         return dict(empty_dir)

@@ -24,6 +24,7 @@ def status_of(
     holdings: Holdings,
     *,
     earned: int,
+    waiting: int,
     decimals: int,
     last_contact: datetime | None,
     now: datetime,
@@ -39,6 +40,7 @@ def status_of(
         "offerableAccelerators": offered,
         "heldAccelerators": held,
         "earned": format_amount(earned, decimals=decimals),
+        "waiting": format_amount(waiting, decimals=decimals),
     }
     if last_contact is not None and _moved(before.get("lastContact"), last_contact):
         status["lastContact"] = rfc3339(last_contact)

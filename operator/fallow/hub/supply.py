@@ -93,6 +93,7 @@ class Supply:
             desk.view.nodes_of(name),
             desk.view.holdings,
             earned=desk.view.earned[provider["spec"]["payee"].lower()],
+            waiting=desk.view.waiting[name],
             decimals=desk.decimals,
             last_contact=datetime.fromisoformat(renewed) if renewed else None,
             now=datetime.fromtimestamp(desk.clock.unix(), UTC),

@@ -60,6 +60,9 @@ class HubView:
         self.supply_versions: Counter[str] = Counter()
         """By provider: grows whenever what it offers, or what is held of it, may have changed."""
         self.earned: Counter[str] = Counter()
+        self.waiting: Counter[str] = Counter()
+        """By provider: what its unsettled claims come to, in the token's smallest unit."""
+        self._waiting_claims: dict[tuple[str, str], int] = {}
         """Smallest units by payee (lower case), from confirmed Settlements."""
         self.unregistered_payees: dict[str, int] = {}
         """Claims that wait for their payee's registration, by provider namespace."""
@@ -222,11 +225,21 @@ class HubView:
         else:
             of_job[name] = obj
             self.claim_of[obj["spec"]["placement"]["uid"]] = obj
+        self._count_waiting((namespace, name), obj if change != "DELETED" else None)
         self.charges.set_claim((namespace, name), None if change == "DELETED" else self._charge_of_claim(obj))
         for placed in self.placed.get(job_uid, {}).values():
             if placed.uid == obj["spec"]["placement"]["uid"]:
                 self._reserve(placed)
         self.touched_jobs.add(job_uid)
+
+    def _count_waiting(self, key: tuple[str, str], claim: JSON | None) -> None:
+        provider = key[0].removeprefix(PROVIDER_NAMESPACE_PREFIX)
+        self.waiting[provider] -= self._waiting_claims.pop(key, 0)
+        if claim is None or (claim.get("status") or {}).get("state") in ("Settled", "Refused"):
+            return
+        amount = parse_amount(claim["spec"]["amount"], decimals=self._decimals)
+        self._waiting_claims[key] = amount
+        self.waiting[provider] += amount
 
     def _settlement_changed(self, change: Change, obj: JSON) -> None:
         # A Settlement's lines never change and it stays confirmed; it counts from its first sight as such.

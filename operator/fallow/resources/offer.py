@@ -161,6 +161,16 @@ class Observed(Model):
     """Idle device-seconds by hour of the week, in the schedule's time zone; the first is Monday 00-01."""
 
 
+class UsedDay(Model):
+    """One day of accelerators without a pod of the owner's."""
+
+    day: Date
+    """In UTC."""
+    used_device_seconds: Annotated[int, Field(ge=0)] = 0
+    """Of these, held by guests."""
+    idle_device_seconds: Annotated[int, Field(ge=0)] = 0
+
+
 class CageFinding(Model):
     """Something that a canary guest reached although guests must not."""
 
@@ -203,7 +213,15 @@ class OfferStatus(Model):
     """What stood idle while `mode` was Observe."""
     guests: Annotated[int, Field(ge=0)] = 0
     earned: DecimalAmount = "0"
-    """Settled and claimed, in the token's units, as the hub last said."""
+    """Settled, in the token's units, as the hub last said."""
+    waiting: DecimalAmount = "0"
+    """Claimed and not settled yet, as the hub last said."""
+    used_days: Annotated[
+        tuple[UsedDay, ...], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """The last seven days."""
+    bought_back: Text = ""
+    """What they come to, in one sentence."""
     last_contact: Timestamp | None = None
     """When the hub was last heard."""
     message: Text = ""
@@ -230,7 +248,14 @@ OFFER = Kind(
             name="Offered", path=".status.accelerators", type="integer", description="Accelerators on offer."
         ),
         Column(name="Guests", path=".status.guests", type="integer", description="Guest pods now."),
-        Column(name="Earned", path=".status.earned", description="In the token's units."),
+        Column(name="Earned", path=".status.earned", description="Settled, in the token's units."),
+        Column(name="Waiting", path=".status.waiting", description="Claimed and not settled yet.", wide=True),
+        Column(
+            name="Bought-Back",
+            path=".status.boughtBack",
+            description="How much of what stood idle guests used this week.",
+            wide=True,
+        ),
         condition_column("CageEnforced", description="Whether the cage was proven or waived.", wide=True),
         AGE,
         Column(name="Message", path=".status.message", description="Why nothing, or not more, is offered."),

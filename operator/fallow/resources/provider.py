@@ -75,6 +75,8 @@ class ProviderStatus(Model):
     last_contact: Timestamp | None = None
     earned: DecimalAmount = "0"
     """Sum of its lines in confirmed Settlements, in the token's units."""
+    waiting: DecimalAmount = "0"
+    """Sum of its claims that are not settled yet."""
     record: ProviderRecord = ProviderRecord()
 
 

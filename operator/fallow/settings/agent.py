@@ -23,7 +23,7 @@ class AgentWriterSettings(WriterSettings):
     """The provider's write budget on the hub; the hub's priority and fairness enforces it too."""
 
     in_flight: int = Field(default=16, ge=1, le=1000)
-    """Writes under way at once to either API server."""
+    """Writes under way at once to the hub."""
     per_second: float = Field(default=20, gt=0, le=1000)
     """Writes a second to the hub, sustained. 20 lets 100 providers share one hub."""
     burst: int = Field(default=200, ge=1, le=10_000)

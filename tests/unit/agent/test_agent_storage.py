@@ -58,18 +58,10 @@ def test_bound__volumes__have_limits(empty_dir: dict[str, Any], want: str) -> No
     assert pod["volumes"][0]["emptyDir"]["sizeLimit"] == want
 
 
-def test_bound__shared_memory__is_given_once_and_bounded() -> None:
-    pod = a_pod({"limits": {"memory": "4Gi"}}, {})
+def test_bound__no_volumes__none_is_added() -> None:
+    pod = a_pod({"limits": {"memory": "4Gi"}})
     bound(pod, most_mib=MOST)
-    assert [v["emptyDir"] for v in pod["volumes"]] == [{"medium": "Memory", "sizeLimit": "2048Mi"}]
-    assert [c["volumeMounts"][0]["mountPath"] for c in pod["containers"]] == ["/dev/shm", "/dev/shm"]
-
-
-def test_bound__template_has_its_own_shared_memory__keeps_it() -> None:
-    pod = a_pod({}, volumes=[{"name": "mine", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}])
-    pod["containers"][0]["volumeMounts"] = [{"name": "mine", "mountPath": "/dev/shm"}]
-    bound(pod, most_mib=MOST)
-    assert [v["name"] for v in pod["volumes"]] == ["mine"]
+    assert "volumes" not in pod
 
 
 @pytest.mark.parametrize(("asked", "refused"), [("1000Mi", False), ("1001Mi", True), ("1Gi", True)])
