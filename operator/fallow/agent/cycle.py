@@ -60,8 +60,9 @@ class Cycle:
         reclaim_in = policy.make_room_for_owners(guests, now=now)
         offer, changes_in = policy.in_force(offer, now=now)
         proven_in = policy.prove_cage(offer, now=now)
+        clear_in = policy.look_for_leftovers(guests)
         offered = policy.offering(offer, guests, now=now)
-        wait = min(reclaim_in, changes_in, policy.ripe_in(), proven_in)
+        wait = min(reclaim_in, changes_in, policy.ripe_in(), proven_in, clear_in)
         wait = min(wait, self.network.tell(offer))
         cage = policy.canaries.cage
         wait = min(wait, self.supply.tell(offer, offered, now=now, shut=policy.shut, cage=cage))

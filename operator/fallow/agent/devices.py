@@ -29,6 +29,8 @@ class Devices:
     """Devices that must not be given to anybody new, and why."""
     closed: str = ""
     """Why the node takes no new guests; "" when it may."""
+    users: tuple[frozenset[str], ...] = ()
+    """Of each device in use: UIDs of the pods behind it; empty where memory is held and nobody is there."""
     idle: int = 0
     """Devices that nothing runs on."""
     idle_since: tuple[str, ...] = ()
@@ -60,8 +62,12 @@ def read_devices(annotations: Mapping[str, Any]) -> Devices | None:
         closed = f"device {bad[0].device} is {bad[0].reason}, and a pod cannot choose its device"[:1000]
     first = report.devices[0] if report.devices else None
     idle = tuple(d.idle_since or "" for d in report.devices if d.activity == "Idle")
+    users = [
+        frozenset(use.pods) for d in report.devices for use in (d.instances or (d,)) if use.activity == "Busy"
+    ]
     return Devices(
         bad=bad,
+        users=tuple(users),
         closed=closed,
         idle=len(idle),
         idle_since=idle,

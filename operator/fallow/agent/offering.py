@@ -95,11 +95,13 @@ def offering(
     shut: str = "",
     unripe: Mapping[str, Mapping[str, int]] | None = None,
     cage: Cage = NOTHING_PROVEN,
+    barred: Mapping[str, str] | None = None,
 ) -> Offering:
     """Return what the member offers under this policy.
 
     `shut`: what the schedule says against offering anything now. `unripe`: devices by node and resource that
-    have not been without an owner's pod for long enough. `cage`: what canary guests have proven.
+    have not been without an owner's pod for long enough. `cage`: what canary guests have proven. `barred`:
+    nodes that take nothing new for another reason.
     """
     closed = member_closed(offer, token_decimals=token_decimals, shut=shut, cage=cage)
     ordered = nodes_by_name(nodes)
@@ -116,6 +118,8 @@ def offering(
     result = {}
     for node in ordered:
         why, vacate = _node_closed(node, selected=selected[node.name], owned=node.name in owned)
+        if not why and barred and node.name in barred:
+            why = barred[node.name]
         if closed and selected[node.name]:
             # A mistyped price sells nothing new, but it must not cost anyone the work under way.
             why, vacate = closed, closed != bad_price(offer, token_decimals=token_decimals)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fallow.agent.canaries import Canaries
 from fallow.agent.evictions import evictions
 from fallow.agent.guests import Guest
+from fallow.agent.leftovers import Leftovers
 from fallow.agent.nodes import Amounts
 from fallow.agent.observing import Observing, idle_devices
 from fallow.agent.offering import Offering, lost_nodes, offering
@@ -60,6 +61,9 @@ class Policy:
     """Idle accelerators by resource and product, while the Offer only observes."""
     _plan: Plan = field(default_factory=Plan)
     _patience: Patience | None = None
+    _leftovers: Leftovers | None = None
+    _unclear: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    _barred: Mapping[str, str] = field(default_factory=dict)
 
     def current_offer(self) -> OfferSpec | None:
         """Return the Offer as written; None while none is in view (then a closed one is created)."""
@@ -112,6 +116,17 @@ class Policy:
         changes_in = (said.until - now).total_seconds() if said.until is not None else float("inf")
         return offer.model_copy(update={"prices": said.prices}), changes_in
 
+    def look_for_leftovers(self, guests: list[Guest]) -> float:
+        """Note where device memory is not free yet; returns the seconds until the next look is due."""
+        if self._leftovers is None:
+            self._leftovers = Leftovers(monotonic=self.monotonic)
+        self._unclear = self._leftovers.look(self.member.all_nodes(), guests)
+        barred = self._leftovers.closed()
+        if barred != self._barred:
+            self._barred = barred
+            self.member.offering_stale = True
+        return 5.0 if self._unclear else float("inf")
+
     def offering(self, offer: OfferSpec, guests: list[Guest], *, now: datetime) -> Offering:
         """Return what is on offer, found anew where something changed or has been idle for long enough."""
         ripe = self.monotonic() >= self._ripe_at
@@ -135,6 +150,7 @@ class Policy:
                 shut=self.shut,
                 unripe=unripe,
                 cage=self.canaries.cage,
+                barred=self._barred,
             )
             if offer.mode == "Observe":
                 self._idle = idle_devices(
@@ -182,6 +198,7 @@ class Policy:
             may_start=self.hub.placements.synced.is_set(),
             lost_nodes=lost,
             stopped=stopped,
+            unclear=self._unclear,
             evicted={
                 **self._plan.vacated,
                 **evictions(

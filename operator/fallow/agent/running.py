@@ -86,6 +86,8 @@ class Site:
     may_start: bool = True
     """False until everything is in view: before that an absent pod may just not have been seen yet."""
     lost_nodes: frozenset[str] = frozenset()
+    unclear: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Nodes with device memory that is not free yet, and whose it was: others wait there."""
     evicted: Mapping[str, str] = field(default_factory=dict)
     """Pod UIDs of guests that must go because the owner changed the Offer or needs their room, and why."""
     stopped: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +96,10 @@ class Site:
     def closed(self, node: str) -> str:
         """Return why nothing may start on a node, or ""."""
         return self.nodes.get(node, "it is no node of this cluster any more")
+
+    def clear_for(self, work: Work, node: str) -> bool:
+        """Whether no other tenant's device memory is left on a node; those without devices need none."""
+        return not work.requests.devices or self.unclear.get(node, frozenset()) <= {work.uid}
 
     def lost(self, node: str) -> bool:
         """Say whether what runs on a node counts as lost."""
@@ -366,7 +372,7 @@ class _Case:
         on_node = Counter(self._busy().values())
         for share in self.work.shares:
             due = share.tasks & waiting
-            if not due:
+            if not due or not self.site.clear_for(self.work, share.node):
                 continue
             begun = list(self._fill(share, due, slots=share.slots - on_node[share.node], room=room))
             starts += begun
@@ -383,6 +389,8 @@ class _Case:
 
     def _start_gang(self, waiting: IndexRanges, room: Room) -> tuple[Start, ...]:
         """All of what is still missing, or nothing: what a crash interrupted is completed."""
+        if not all(self.site.clear_for(self.work, share.node) for share in self.work.shares):
+            return ()
         tried = room.copy()
         starts: list[Start] = []
         for share in self.work.shares:
