@@ -26,6 +26,7 @@ from devkit.scenario.submitting import a_job, condition, get, submit, wait_settl
 NODES, GPUS = 3, 8
 RUN_SECONDS = 8
 LIMIT_SECONDS = 600.0
+LEASES = "/apis/coordination.k8s.io/v1"
 
 
 def run() -> dict[str, Any]:
@@ -45,14 +46,24 @@ def run() -> dict[str, Any]:
             ) from error
 
 
+def _wait_until_it_acts(rig: Rig) -> None:
+    """Wait for the next heartbeat: from then on the agent reads, decides and writes."""
+    hub, lease = rig.hub_client(), f"{LEASES}/namespaces/provider-aurora/leases/agent"
+    before = hub.get(lease)["spec"].get("renewTime")
+    hub.until("the agent to act", lambda: hub.get(lease)["spec"].get("renewTime") != before, seconds=120)
+
+
 def _killed(rig: Rig, dice: random.Random, *, kills: int, tasks: int) -> dict[str, Any]:
     agent = next(name for role, name in rig.fallow.items() if role.startswith("agent"))
     with PodLog(rig.members["aurora"]) as log:
         started = time.monotonic()
-        job = submit(rig, a_job(tasks, run_seconds=RUN_SECONDS))
+        # Patient: a provider that is silent while it is killed again and again loses no task for that.
+        job = submit(rig, a_job(tasks, run_seconds=RUN_SECONDS, unreachableSeconds=3600))
         during = 0
         for _ in range(kills):
-            time.sleep(dice.uniform(0.0, 5.0))  # the moment of the kill is the fault, not a wait
+            if dice.random() < 0.7:  # the others die before they have begun
+                _wait_until_it_acts(rig)
+            time.sleep(dice.uniform(0.0, 3.0))  # the moment of the kill is the fault, not a wait
             rig.processes.kill(agent)
             during += condition(get(rig, job), "Succeeded") != "True"
             rig.processes.start_again(agent)
