@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from devkit.rig import Rig
+import time
+
+from devkit.rig import ApiError, ApiServer, Rig
+from devkit.rig.fallow import open_namespace
 from devkit.scenario.invariants import assert_money_is_conserved
 from devkit.scenario.pod_log import PODS
 from devkit.scenario.submitting import (
+    GROUP,
+    Json,
     a_job,
     claims_of,
     get,
@@ -88,3 +93,78 @@ def _schedulable(rig: Rig, name: str) -> bool:
     provider = rig.hub_client().get(f"/apis/fallow.dev/v1alpha1/providers/{name}")
     conditions = provider.get("status", {}).get("conditions", [])
     return any(entry["type"] == "Schedulable" and entry["status"] == "True" for entry in conditions)
+
+
+def test_namespace__deleted_with_running_jobs_in_it__then_guests_stop_all_is_paid_and_it_goes_away(
+    rig: Rig,
+) -> None:
+    name = "short-lived"
+    open_namespace(rig, name, nonce=int(time.time()))
+    client = rig.hub_client()
+    jobs = [
+        client.post(f"{GROUP}/namespaces/{name}/computejobs", a_job(4, run_seconds=300)) for _ in range(2)
+    ]
+    uids = [job["metadata"]["uid"] for job in jobs]
+    client.until("both jobs to run", lambda: sum(_guests_of(rig, uid) for uid in uids) == 8, seconds=90)
+    client.delete(f"/api/v1/namespaces/{name}")
+    client.until("the guests to stop", lambda: sum(_guests_of(rig, uid) for uid in uids) == 0, seconds=90)
+    client.until(
+        "the namespace to go away", lambda: _is_gone(client, f"/api/v1/namespaces/{name}"), seconds=90
+    )
+    for job in jobs:
+        client.until("what ran to be paid", lambda job=job: _all_paid(rig, job), seconds=90)  # type: ignore[misc]
+        ended = [text for claim in claims_of(rig, job) for text in claim["spec"]["ended"]]
+        assert [text.split(":")[3] for text in ended] == ["C"] * 4
+    client.until(
+        "the placements to be deleted",
+        lambda: (
+            not [
+                one for one in client.get(f"{GROUP}/placements")["items"] if one["spec"]["job"]["uid"] in uids
+            ]
+        ),
+        seconds=60,
+    )
+    assert_money_is_conserved(rig)
+
+
+def _all_paid(rig: Rig, job: Json) -> bool:
+    claims = claims_of(rig, job)
+    return bool(claims) and all(one.get("status", {}).get("state") == "Settled" for one in claims)
+
+
+def _is_gone(client: ApiServer, path: str) -> bool:
+    try:
+        client.get(path)
+    except ApiError as error:
+        return error.status == 404
+    return False
+
+
+def test_budget__shrunk_while_tasks_run__then_those_end_and_are_paid_and_the_rest_waits_for_money(
+    rig: Rig,
+) -> None:
+    job = submit(rig, a_job(40, run_seconds=3, parallelism=4, budget={"maxTotal": "100"}))
+    name = job["metadata"]["name"]
+    wait_for(rig, job, lambda now: running(now) > 0, seconds=60, what="to run")
+    kubectl(rig, "patch", "computejob", name, "--type=merge", "-p", '{"spec":{"budget":{"maxTotal":"0.01"}}}')
+    job = wait_for(
+        rig,
+        job,
+        lambda now: (
+            now["status"]["counts"]["placed"] + running(now) == 0
+            and now["status"]["counts"]["succeeded"] > 0
+            and "budget.maxTotal" in now["status"]["message"]
+        ),
+        seconds=120,
+        what="to have run what was placed, and to say what the rest waits for",
+    )
+    counts = job["status"]["counts"]
+    assert counts["failed"] == 0
+    assert 0 < counts["succeeded"] < 40
+    assert counts["succeeded"] + counts["pending"] == 40
+    client = rig.hub_client()
+    client.until("what ran to be paid", lambda: _all_paid(rig, job), seconds=90)
+    kubectl(rig, "patch", "computejob", name, "--type=merge", "-p", '{"spec":{"budget":{"maxTotal":"100"}}}')
+    job = wait_settled(rig, job)
+    assert job["status"]["succeededTasks"] == "0-39"
+    assert_money_is_conserved(rig)

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from eth_account import Account as Key
 
 from devkit.rig import Rig
 from devkit.rig.api import ApiError, ApiServer
-from devkit.rig.manifests import ROOT, Manifests, parse
+from devkit.rig.manifests import Manifests, of_provider
 from fallow.receipts.statements import sign_quote, sign_receipt, timestamp
 from fallow.receipts.typed_data import Domain
 from fallow.resources.ended import Ended, Outcome
@@ -52,8 +52,18 @@ def wait_until(what: str, done: Callable[[], Any], *, seconds: float = 20.0) -> 
 class ScriptedAgent:
     """One provider of `nodes` nodes with 8 GPUs each, with a heartbeat while it is a context manager."""
 
-    def __init__(self, rig: Rig, name: str, into: Path, *, nodes: int = 2, gpu_price: str = "2") -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        name: str,
+        into: Path,
+        *,
+        nodes: int = 2,
+        gpu_price: str = "2",
+        clock_ahead_seconds: int = 0,
+    ) -> None:
         self.name = name
+        self._clock_ahead_seconds = clock_ahead_seconds
         self.namespace = f"provider-{name}"
         self.key = Key.create()
         self.payee = Key.create().address
@@ -62,8 +72,7 @@ class ScriptedAgent:
         self._gpu_price = gpu_price
         self._sequence = 1
         admin = rig.hub_client()
-        template = (ROOT / "config/hub/provider.yaml.template").read_text()
-        Manifests(admin).apply(parse(template.replace("PROVIDER", name)))
+        Manifests(admin).apply(of_provider(name))
         token = admin.post(
             f"/api/v1/namespaces/{self.namespace}/serviceaccounts/agent/token",
             {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
@@ -141,7 +150,7 @@ class ScriptedAgent:
             payee=self.payee,
             signer=self.key.address,
             agent_version="test",
-            valid_until=timestamp(int(time.time()) + 3600),
+            valid_until=timestamp(self._now() + 3600),
             sequence=self._sequence,
             signature="0x00",
         )
@@ -158,6 +167,12 @@ class ScriptedAgent:
     def fall_silent(self) -> None:
         """Stop the heartbeat, as a cut network does."""
         self._silent.set()
+
+    def announce(self, seconds: int) -> None:
+        """Say with one last heartbeat that the next may take so long, as before a planned restart."""
+        self._silent.set()
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/agent"
+        self.client.merge(path, {"spec": {"leaseDurationSeconds": seconds, "renewTime": self._micro_now()}})
 
     def speak_again(self) -> None:
         """Go on with the heartbeat."""
@@ -215,7 +230,7 @@ class ScriptedAgent:
 
     def _receipt(self, placement: Json, texts: list[str]) -> Json:
         before = (placement.get("status") or {}).get("receipt")
-        now = int(time.time())
+        now = self._now()
         return sign_receipt(
             [Ended.parse(text) for text in texts],
             terms=Terms.model_validate(placement["spec"]["terms"]),
@@ -237,12 +252,19 @@ class ScriptedAgent:
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": "agent", "namespace": self.namespace},
-            "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 20, "renewTime": _micro_now()},
+            "spec": {"holderIdentity": self.name, "leaseDurationSeconds": 20, "renewTime": self._micro_now()},
         }
         self.client.post(path, lease)
         while not self._stop.wait(0.5):
             if not self._silent.is_set():
-                self.client.merge(f"{path}/agent", {"spec": {"renewTime": _micro_now()}})
+                self.client.merge(f"{path}/agent", {"spec": {"renewTime": self._micro_now()}})
+
+    def _now(self) -> int:
+        return int(time.time()) + self._clock_ahead_seconds
+
+    def _micro_now(self) -> str:
+        now = datetime.now(UTC) + timedelta(seconds=self._clock_ahead_seconds)
+        return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def _object(self, kind: str, name: str, spec: Json) -> Json:
         return {
@@ -259,7 +281,3 @@ def tasks_of(placement: Json) -> IndexRanges:
     for one in placement["spec"]["assignments"]:
         tasks |= parse_optional(one["tasks"])
     return tasks
-
-
-def _micro_now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -37,6 +37,7 @@ def _up(arguments: argparse.Namespace) -> int:
         members=members,
         with_fallow=not arguments.no_fallow,
         payments=arguments.payments,
+        fairness=arguments.fairness,
         say=_say,
     )
     _say(f"Ready after {rig.ready_seconds:.1f} s: {rig.state / 'rig.json'}, logs in {rig.state / 'logs'}")
@@ -108,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"and a member {REAL_MEMBER} whose node runs containers (root on Linux)",
     )
     start.add_argument("--payments", choices=("chain", "ledger"), default="chain", help="(chain)")
+    start.add_argument(
+        "--fairness",
+        action="store_true",
+        help="the hub's API server deals out few seats by priority and fairness",
+    )
     start.set_defaults(run=_up)
     stop = commands.add_parser("down", help="end everything that `up` started, whatever became of it")
     stop.add_argument("--state", type=Path, required=True, metavar="DIR")

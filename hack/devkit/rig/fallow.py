@@ -9,9 +9,11 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from eth_account import Account
 
 from devkit.errors import RigError
 from devkit.rig import chain as chains
@@ -24,7 +26,8 @@ from devkit.rig.ports import Ports
 from devkit.rig.record import Rig
 from fallow.receipts.messages import AccountAuthorization
 from fallow.receipts.statements import timestamp
-from fallow.receipts.typed_data import sign
+from fallow.receipts.typed_data import Domain, sign
+from fallow.receipts.words import from_hex
 from fallow.resources.account import AccountLimits, AccountSpec, Authorization
 from fallow.resources.base import Model
 from fallow.resources.offer import CAGE_CHECKS, OfferSpec
@@ -84,8 +87,27 @@ def _people(rig: Rig, chain: Chain | None, signers: dict[str, KeyFile], payees: 
         )
     else:
         uid = rig.hub_client().get("/api/v1/namespaces/default")["metadata"]["uid"]
-        payer, spec = rig.client("submitter"), authorized(chain, uid)
+        payer, spec = rig.client("submitter"), authorized(chain.record(), uid)
     payer.apply(f"{API}/namespaces/default/accounts/default", _thing("Account", "default", spec))
+
+
+def open_namespace(rig: Rig, name: str, *, nonce: int) -> None:
+    """Create a namespace with an Account `default` that the chain's payer signed for, and wait for that.
+
+    `nonce` is one that the payer has not signed with before: the rig itself uses 1.
+    """
+    assert rig.chain is not None
+    client = rig.hub_client()
+    uid = client.post("/api/v1/namespaces", {"metadata": {"name": name}})["metadata"]["uid"]
+    spec = authorized(rig.chain, uid, nonce=nonce)
+    client.apply(f"{API}/namespaces/{name}/accounts/default", _thing("Account", "default", spec))
+
+    def pays() -> bool:
+        account = client.get(f"{API}/namespaces/{name}/accounts/default")
+        conditions = (account.get("status") or {}).get("conditions") or []
+        return {"Bound", "Funded"} <= {one["type"] for one in conditions if one["status"] == "True"}
+
+    client.until(f"the account of {name}", pays, seconds=READY_SECONDS)
 
 
 def provider(member: Member, *, payee: str, signer: str) -> Json:
@@ -110,26 +132,32 @@ def offer(member: Member) -> Json:
     return _thing("Offer", "default", spec)
 
 
-def authorized(chain: Chain, namespace_uid: str) -> AccountSpec:
-    """Return the spec of an Account that the rig's payer lets this namespace charge for 30 days."""
+def authorized(chain: Mapping[str, Any], namespace_uid: str, *, nonce: int = 1) -> AccountSpec:
+    """Return the spec of an Account that lets a namespace charge a payer for 30 days.
+
+    `chain` is as in rig.json, and its payer signs.
+    """
     expiry = int(time.time()) + 30 * 86_400
+    payer = Account.from_key(chain["payer_key"])
+    hub_id = from_hex(chain["hub_id"])
     consent = AccountAuthorization(
-        hub_id=chain.hub_id,
+        hub_id=hub_id,
         namespace_uid=namespace_uid,
-        payer=chain.payer.address,
+        payer=payer.address,
         expiry=expiry,
-        nonce=1,
+        nonce=nonce,
     )
+    domain = Domain(chain_id=chains.CHAIN_ID, escrow=chain["escrow"], hub_id=hub_id)
     authorization = Authorization(
         chain_id=chains.CHAIN_ID,
-        escrow=chain.escrow,
-        hub_id="0x" + chain.hub_id.hex(),
+        escrow=chain["escrow"],
+        hub_id=chain["hub_id"],
         namespace_uid=namespace_uid,
         expires_at=timestamp(expiry),
-        nonce=consent.nonce,
-        signature=sign(chain.domain, consent, key=chain.payer),
+        nonce=nonce,
+        signature=sign(domain, consent, key=payer),
     )
-    return AccountSpec(payer=chain.payer.address, authorization=authorization)
+    return AccountSpec(payer=payer.address, authorization=authorization)
 
 
 def _thing(kind: str, name: str, spec: Model) -> Json:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from devkit.rig import kubeconfigs
 from devkit.rig.api import ApiServer
-from devkit.rig.manifests import ROOT, Manifests, parse
+from devkit.rig.manifests import Manifests, of_provider
 from devkit.rig.planes import Plane
 
 TOKEN_SECONDS = 7 * 86_400
@@ -29,8 +29,7 @@ def hub_identities(hub: Plane, client: ApiServer, into: Path) -> dict[str, Path]
 
 def provider_namespace(hub: Plane, client: ApiServer, name: str, into: Path) -> Path:
     """Create what a hub admin creates for a provider; return the kubeconfig of its agent on the hub."""
-    template = (ROOT / "config/hub/provider.yaml.template").read_text()
-    Manifests(client).apply(parse(template.replace("PROVIDER", name)))
+    Manifests(client).apply(of_provider(name))
     return service_account(hub, client, f"provider-{name}", "agent", into / f"agent-{name}.kubeconfig")
 
 

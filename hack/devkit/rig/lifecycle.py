@@ -31,12 +31,14 @@ def up(
     members: Sequence[Member] | None = None,
     with_fallow: bool = True,
     payments: Payments = "chain",
+    fairness: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Rig:
     """Bring a rig up in the directory `state` and return it once everything on it is ready.
 
-    Members default to aurora and borealis with two nodes of eight accelerators. Raises RigError, with
-    nothing left running, when something does not come up; logs stay.
+    `fairness`: the hub's API server has few seats, dealt out by priority and fairness. Members default to
+    aurora and borealis with two nodes of eight accelerators. Raises RigError, with nothing left running, when
+    something does not come up; logs stay.
     """
     members = default_members(2, nodes=2, gpus_per_node=8) if members is None else members
     names = [member.name for member in members]
@@ -52,7 +54,7 @@ def up(
         processes = prepare_directory(state)
         try:
             with Ports() as ports:
-                rig = _planes(state, members, programs, processes, ports, say)
+                rig = _planes(state, members, programs, processes, ports, say, fairness=fairness)
                 if with_fallow:
                     from devkit.rig.fallow import start
 
@@ -82,11 +84,13 @@ def _planes(
     processes: Processes,
     ports: Ports,
     say: Callable[[str], None],
+    *,
+    fairness: bool,
 ) -> Rig:
     starter = PlaneStarter(state=state, programs=programs, processes=processes, ports=ports)
     say(f"Starting the control planes: hub, {', '.join(member.name for member in members)}")
     starter.start_etcd()
-    hub = starter.start_api_server("hub")
+    hub = starter.start_api_server("hub", fairness=fairness)
     planes = {
         member.name: starter.start_api_server(
             member.name, options=server_options(processes, member.name, state) if member.real else ()

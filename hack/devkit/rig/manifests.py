@@ -74,6 +74,18 @@ def read(directory: Path) -> Iterator[Json]:
         yield from parse(path.read_text())
 
 
+def of_provider(name: str, *, quota: bool = False) -> Iterator[Json]:
+    """Yield what a hub admin creates for a provider, without (or with nothing but) its quota.
+
+    A new plane's quota controller learns of kinds that came after it only after a minute or more, and until
+    then a quota on them refuses everything: so a rig goes without.
+    """
+    template = (ROOT / "config/hub/provider.yaml.template").read_text()
+    for thing in parse(template.replace("PROVIDER", name)):
+        if (thing["kind"] == "ResourceQuota") == quota:
+            yield thing
+
+
 def parse(text: str) -> Iterator[Json]:
     """Yield the objects of a YAML text."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -45,6 +45,18 @@ _MEMBER_CONTROLLERS = (
     "statefulset-controller",
     "taint-eviction-controller",
 )
+# What limits a rig is its machine, unless fairness is what is looked at: then there are fewer seats than a
+# machine of two cores can serve at once, so that it is they who run out.
+_UNLIMITED = (
+    "--max-requests-inflight=0",
+    "--max-mutating-requests-inflight=0",
+    "--enable-priority-and-fairness=false",
+)
+_FAIR = (
+    "--max-requests-inflight=40",
+    "--max-mutating-requests-inflight=20",
+    "--enable-priority-and-fairness=true",
+)
 _VOLUMES = (
     "persistentvolume-binder-controller",
     "persistentvolume-protection-controller",
@@ -116,10 +128,11 @@ class PlaneStarter:
         self._ports.release(peer_port)
         self._start("etcd", command)
 
-    def start_api_server(self, name: str, *, options: Sequence[str] = ()) -> Plane:
+    def start_api_server(self, name: str, *, options: Sequence[str] = (), fairness: bool = False) -> Plane:
         """Write a plane's files and start its API server; returns before that is ready.
 
-        `options` are further flags; `{directory}` in them stands for where the plane's files are.
+        `fairness`: few requests at once, and API priority and fairness deals them out. `options` are
+        further flags; `{directory}` in them stands for where the plane's files are.
         """
         directory = self._state / "planes" / name
         directory.mkdir(parents=True)
@@ -164,10 +177,7 @@ class PlaneStarter:
             # Nobody reaches these servers through a Service, and the default writes an address that a
             # loopback server may not have.
             "--endpoint-reconciler-type=none",
-            # What limits a rig is its machine; fairness has a rig profile of its own.
-            "--max-requests-inflight=0",
-            "--max-mutating-requests-inflight=0",
-            "--enable-priority-and-fairness=false",
+            *(_FAIR if fairness else _UNLIMITED),
         ]
         command += [option.format(directory=directory) for option in options]
         self._ports.release(port)
@@ -204,6 +214,8 @@ class PlaneStarter:
                 "--use-service-account-credentials=false",
                 "--leader-elect=false",
                 "--secure-port=0",
+                # So often it counts again what kinds that it learns of later have.
+                "--resource-quota-sync-period=10s",
                 "--kube-api-qps=1000",
                 "--kube-api-burst=2000",
             ],

@@ -31,9 +31,10 @@ class Hopeless:
         known = self._outlooks.get(id(job.shape))
         if known is None:
             known = self._capacity.outlook(job.shape), is_large(job)
+            known[0].look_for_room()
             self._outlooks[id(job.shape)] = known
         outlook, large = known
-        if job.gang or not outlook.is_full() or (large and self._backfill.may_reserve()):
+        if job.gang or not outlook.full or (large and self._backfill.may_reserve()):
             return False
         if not outlook.alike(job, limits_guests=self._capacity.limits_guests):
             return False

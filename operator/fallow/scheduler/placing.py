@@ -191,6 +191,7 @@ def hunt_slots(hunt: Hunt, capacity: Capacity, *, most: int, now: int) -> int:
     hunt.short_of_quota = hunt.short_of_quota or allowed < wanted
     wanted = allowed
     taken = 0
+    room = False
     for tier in hunt.outlook.tiers:
         if taken >= wanted:
             break
@@ -202,8 +203,11 @@ def hunt_slots(hunt: Hunt, capacity: Capacity, *, most: int, now: int) -> int:
                 continue
             _take(hunt, tier.candidates[cell.place.key], cell, slots, capacity)
             taken += slots
+        room = room or bool(aside)
         if aside:
             tier.restore(aside)
+    if taken < wanted and not room:
+        hunt.outlook.full = True
     return taken
 
 

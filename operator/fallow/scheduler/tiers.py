@@ -123,7 +123,8 @@ class Outlook:
     """By time-out: size of the smallest gang that found no room anywhere."""
     notes: dict[tuple[bool, int], tuple[str, str, int, str]] = field(default_factory=dict)
     """What `explain` worked out for all such jobs of this shape."""
-    _full: bool = False
+    full: bool = False
+    """Whether no node took one more task when last asked: true for the rest of the cycle once it is."""
 
     def alike(self, job: Job, *, limits_guests: bool) -> bool:
         """Return whether what keeps the job from places is the same for every job of this shape."""
@@ -133,11 +134,9 @@ class Outlook:
             and not (job.gang and limits_guests)
         )
 
-    def is_full(self) -> bool:
-        """Return whether no node takes one more task; true for the rest of the cycle once it is."""
-        if not self._full:
-            self._full = all(tier.best() is None for tier in self.tiers)
-        return self._full
+    def look_for_room(self) -> None:
+        """Find out whether any node takes one more task: `full` from now on if none does."""
+        self.full = all(tier.best() is None for tier in self.tiers)
 
     def candidates(self) -> Iterator[Candidate]:
         """Return the pools that may take the shape, cheapest first."""
