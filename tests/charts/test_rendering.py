@@ -130,7 +130,14 @@ def test_uninstall__when_helm_removes_a_release__then_what_money_hangs_on_is_kep
     assert hub == {"CustomResourceDefinition": 8, "PersistentVolumeClaim": 1, "Namespace": 2}
     agent = _kept(rendered("fallow-agent", "full"))
     # The cage outlives the agent: guests may still run in it.
-    assert agent == {"CustomResourceDefinition": 2, "Namespace": 1, "NetworkPolicy": 1, "PriorityClass": 1}
+    assert agent == {
+        "CustomResourceDefinition": 2,
+        "Namespace": 1,
+        "NetworkPolicy": 1,
+        "ResourceQuota": 1,
+        "LimitRange": 1,
+        "PriorityClass": 1,
+    }
 
 
 def test_charts__when_on_one_cluster__then_make_nothing_twice(rendered: Any) -> None:

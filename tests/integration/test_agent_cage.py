@@ -91,7 +91,8 @@ def _annotated(hand: ByHand) -> str:
         "metadata": {"name": "dry", "labels": {"fallow.dev/canary": "probe"}},
         "spec": {"containers": [{"name": "x", "image": "x"}]},
     }
-    answer = hand.member.post("/api/v1/namespaces/default/pods?dryRun=All", pod)
+    path, query = "/api/v1/namespaces/default/pods", {"dryRun": "All"}
+    answer = hand.member.request("POST", path, query=query, body=pod)
     return str(answer["metadata"].get("annotations", {}).get("rig.fallow.dev/result", ""))
 
 
@@ -155,8 +156,8 @@ def test_egress__offer_changes__policies_follow_within_two_seconds(hand: ByHand)
             return None
 
     hand.offer()
-    until("closed", lambda: policy("egress") is None)
-    assert policy("names")["podSelector"] == {"matchLabels": {"fallow.dev/gang": "true"}}
+    gangs = {"matchLabels": {"fallow.dev/gang": "true"}}
+    until("closed", lambda: policy("egress") is None and policy("names")["podSelector"] == gangs)
     assert policy("nothing-in-nothing-out")["policyTypes"] == ["Ingress", "Egress"]
     hand.offer(egress="Internet")
     changed = time.monotonic()
@@ -164,7 +165,7 @@ def test_egress__offer_changes__policies_follow_within_two_seconds(hand: ByHand)
     took = time.monotonic() - changed
     blocks = policy("egress")["egress"][0]["to"]
     assert "169.254.0.0/16" in blocks[0]["ipBlock"]["except"]
-    assert policy("names")["podSelector"] == {}
+    until("names, too", lambda: policy("names")["podSelector"] == {})
     hand.offer()
     until("closed again", lambda: policy("egress") is None, seconds=60)
     assert took < 2.0 * max(1.0, os.getloadavg()[0])  # 2 s, on a machine that has time
@@ -222,7 +223,7 @@ def test_two_agents__one_runs__the_other_waits_until_it_ends(hand: ByHand, cage_
     running = hand._agent
     hand.start_agent()
     try:
-        until("the second waits", lambda: hand.log.read_text().count("program=agent version=") >= 2)
+        until("the second waits", lambda: hand.log.read_text().count("[fallow.cli.run] program=agent") >= 2)
         name = hand.place({hand.nodes()[1]: (2, "0-5")}, annotations={"rig.fallow.dev/run-seconds": "1"})
         hand.until_finished(name)
         assert hand.member.get(lease)["spec"]["holderIdentity"] == first

@@ -20,22 +20,12 @@ from typing import Any, Never
 
 import structlog
 
-from fallow.agent.attending import Attending
-from fallow.agent.books import Books
-from fallow.agent.canaries import Canaries
 from fallow.agent.cycle import Cycle
-from fallow.agent.gangs import GangWrites
 from fallow.agent.heartbeat import HubPulse
-from fallow.agent.last_lines import LastLines
-from fallow.agent.network import NetworkWrites
-from fallow.agent.owner import OwnerReport
-from fallow.agent.pod_writes import PodWrites
-from fallow.agent.policy import Policy
 from fallow.agent.quoting import Identity
-from fallow.agent.record_writes import RecordWrites
 from fallow.agent.signing import load_key
-from fallow.agent.supply import Supply
 from fallow.agent.views import HubViews, MemberViews
+from fallow.agent.wiring import Connections, wired
 from fallow.errors import NotLeading
 from fallow.kube.client import ApiServer
 from fallow.kube.holders import own_name, surely_dead
@@ -60,6 +50,8 @@ connection costs the agent some 300 KiB while it is open."""
 MEMBER_SLOW_SECONDS = 5.0
 """An answer slower than this halves the pace. Not a second as on the hub: a burst of pods makes a small
 control plane slow by itself, and halving then only made it last (decision 411)."""
+LONGEST_PAUSE_SECONDS = 1.0
+"""Between two cycles of a member so large that one takes long."""
 DRAIN_SECONDS = 5.0
 """How long writes under way get at the end."""
 
@@ -123,6 +115,18 @@ class _Agent:
             now=_now,
             on_change=self._dirty.set,
         )
+        self._connections = Connections(
+            settings=settings,
+            identity=identity,
+            telemetry=telemetry,
+            member=member,
+            hub=hub,
+            member_views=self.member_views,
+            hub_views=self._hub_views,
+            pulse=self._pulse,
+            now=_now,
+            wake=self._dirty.set,
+        )
         self._cycled_at = time.monotonic()
         self._leadership = Leadership(
             member,
@@ -176,7 +180,7 @@ class _Agent:
     async def work(self, stop: asyncio.Event) -> None:
         """Follow both servers and cycle until told to stop; then say so to the hub and finish writes."""
         async with self._writers_of_member() as to_member, self._writers_of_hub() as to_hub:
-            cycle = self._cycle(to_member, to_hub)
+            cycle = wired(self._connections, to_member, to_hub)
             async with _background(stop, *self._reflectors(), self._pulse.run()):
                 await self._loop(cycle, stop)
                 log.info("stopping; guests run on")
@@ -196,99 +200,16 @@ class _Agent:
                 except Exception:  # a bug in one decision must not end all of them: say so and look again
                     log.exception("cycle failed")
                     wait = 5.0
-                self._telemetry.cycle_seconds.observe(time.monotonic() - started)
+                took = time.monotonic() - started
+                self._telemetry.cycle_seconds.observe(took)
                 changed = asyncio.create_task(self._dirty.wait())
                 await asyncio.wait({changed, stopping}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 if not stop.is_set():
-                    await asyncio.sleep(debounce)
+                    # Cycles take a third of the loop at most: what they decided has to be written, too.
+                    await asyncio.sleep(max(debounce, min(LONGEST_PAUSE_SECONDS, 2 * took)))
         finally:
             stopping.cancel()
-
-    def _cycle(self, to_member: Writers, to_hub: Writers) -> Cycle:
-        settings, wake = self._settings, self._dirty.set
-        records = RecordWrites(
-            member=self._member,
-            member_writers=to_member,
-            member_views=self.member_views,
-            hub=self._hub,
-            hub_writers=to_hub,
-            hub_views=self._hub_views,
-            namespace=settings.guests.namespace,
-            key=self._identity.key,
-            now=_now,
-            last_lines=LastLines(self._member, namespace=settings.guests.namespace, monotonic=time.monotonic),
-            wake=wake,
-        )
-        supply = Supply(
-            self._hub,
-            to_hub,
-            self._hub_views,
-            namespace=self._namespace,
-            identity=self._identity,
-            valid_seconds=settings.quote.valid_seconds,
-            debounce_seconds=settings.nodes.debounce_seconds,
-            now=_now,
-            monotonic=time.monotonic,
-            wake=wake,
-        )
-        owner = OwnerReport(
-            self._member,
-            to_member,
-            self.member_views,
-            self._hub_views,
-            telemetry=self._telemetry,
-            last_contact=lambda: self._pulse.last_contact,
-            hub_problem=self._pulse.problem,
-            monotonic=time.monotonic,
-            wake=wake,
-        )
-        attending = Attending(
-            settings=settings,
-            identity=self._identity,
-            member=self.member_views,
-            hub=self._hub_views,
-            books=Books(),
-            pods=PodWrites(self._member, to_member, self.member_views, wake=wake),
-            gangs=GangWrites(self._member, to_member, namespace=settings.guests.namespace, wake=wake),
-            records=records,
-            owner=owner,
-            now=_now,
-            monotonic=time.monotonic,
-        )
-        policy = Policy(
-            settings=settings,
-            token_decimals=self._identity.token_decimals,
-            member=self.member_views,
-            hub=self._hub_views,
-            owner=owner,
-            canaries=Canaries(
-                self._member,
-                to_member,
-                self.member_views,
-                settings=settings.canary,
-                guests=settings.guests,
-                wake=wake,
-            ),
-            monotonic=time.monotonic,
-        )
-        return Cycle(
-            settings=settings,
-            member=self.member_views,
-            hub=self._hub_views,
-            policy=policy,
-            attending=attending,
-            network=NetworkWrites(
-                self._member,
-                to_member,
-                namespace=settings.guests.namespace,
-                monotonic=time.monotonic,
-                wake=wake,
-            ),
-            supply=supply,
-            owner=owner,
-            now=_now,
-        )
 
     def _writers_of_member(self) -> Writers:
         writes = self._settings.writes
