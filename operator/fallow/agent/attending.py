@@ -20,7 +20,8 @@ from fallow.agent.pod_writes import PodWrites
 from fallow.agent.pods import House, Owner
 from fallow.agent.quoting import Identity
 from fallow.agent.record_writes import RecordWrites
-from fallow.agent.running import Decisions, Room, Site, decide
+from fallow.agent.running import Decisions, decide
+from fallow.agent.site import Room, Site
 from fallow.agent.views import HubViews, MemberViews
 from fallow.agent.work import Work
 from fallow.kube.client import JSON

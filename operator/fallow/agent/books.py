@@ -13,7 +13,7 @@ from typing import Any
 from fallow.agent.admission import Refusal
 from fallow.agent.outcomes import Ending
 from fallow.agent.reporting import read_record, seeded
-from fallow.agent.running import Record
+from fallow.agent.site import Record
 from fallow.agent.work import Work, read_guest_set, read_placement
 from fallow.kube.client import JSON
 from fallow.resources.placement import HandedBack, Progress

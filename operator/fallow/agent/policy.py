@@ -23,8 +23,8 @@ from fallow.agent.offering import Offering, lost_nodes, offering
 from fallow.agent.owner import OwnerReport
 from fallow.agent.reclaim import Patience, Plan, plan
 from fallow.agent.ripening import Ripening
-from fallow.agent.running import Room, Site
 from fallow.agent.schedule import hours
+from fallow.agent.site import Room, Site
 from fallow.agent.views import HubViews, MemberViews
 from fallow.resources.offer import Observed, OfferSpec
 from fallow.resources.quote import Prices

@@ -15,7 +15,8 @@ from eth_account.signers.local import LocalAccount
 
 from fallow.agent.admission import Refusal
 from fallow.agent.outcomes import Ending
-from fallow.agent.running import Decisions, Record
+from fallow.agent.running import Decisions
+from fallow.agent.site import Record
 from fallow.agent.work import Work
 from fallow.kube.conditions import condition, merged
 from fallow.receipts.statements import sign_receipt, unix_seconds

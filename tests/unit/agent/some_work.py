@@ -10,7 +10,7 @@ import money_terms
 from fallow.agent.nodes import Amounts, Node, OwnerPod
 from fallow.agent.offering import Offering, offering
 from fallow.agent.quoting import Identity
-from fallow.agent.running import Room, Site
+from fallow.agent.site import Room, Site
 from fallow.agent.work import Work
 from fallow.receipts.requests import Requests
 from fallow.receipts.typed_data import Domain

@@ -11,7 +11,8 @@ from fallow.agent.guests import Guest
 from fallow.agent.leftovers import PATIENCE_SECONDS, UNKNOWN, WHY, Leftovers
 from fallow.agent.nodes import Node
 from fallow.agent.offering import offering
-from fallow.agent.running import Record, decide
+from fallow.agent.running import decide
+from fallow.agent.site import Record
 from unit.agent.guest_pods import UID, a_pod
 from unit.agent.some_work import a_node, a_site, an_offer, some_room, some_work
 

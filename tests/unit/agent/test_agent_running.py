@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from fallow.agent.admission import Refusal
 from fallow.agent.guests import Guest
 from fallow.agent.reporting import read_record, recorded
-from fallow.agent.running import Decisions, Record, Room, Site, decide
+from fallow.agent.running import Decisions, decide
+from fallow.agent.site import Record, Room, Site
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.placement import Progress
 from fallow.resources.ranges import EMPTY, IndexRanges
