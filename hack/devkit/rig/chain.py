@@ -24,6 +24,7 @@ TOKEN_DECIMALS = 6
 UNIT = 10**TOKEN_DECIMALS
 DEPOSIT = 1_000_000 * UNIT
 CAP = 100_000 * UNIT
+DISPUTE_WINDOW_SECONDS = 3600
 BLOCK_SECONDS = 1
 READY_SECONDS = 30.0
 
@@ -37,6 +38,8 @@ class Chain:
     token: str
     escrow: str
     owner: LocalAccount
+    disputes: str
+    arbiter: LocalAccount
     payer: LocalAccount
     operator: KeyFile
     payees: dict[str, LocalAccount]
@@ -55,6 +58,9 @@ class Chain:
             "hub_id": "0x" + self.hub_id.hex(),
             "token": self.token,
             "escrow": self.escrow,
+            "disputes": self.disputes,
+            "arbiter": self.arbiter.address,
+            "arbiter_key": _hex(self.arbiter),
             "payer": self.payer.address,
             "payer_key": _hex(self.payer),
             "owner": self.owner.address,
@@ -75,9 +81,9 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
     """
     rpc = _start_anvil(rig, ports)
     keys = rig.state / "keys"
-    owner, payer = new_key(), new_key()
+    owner, payer, arbiter = new_key(), new_key(), new_key()
     operator = new_key_file(keys, "operator")
-    for account in (owner, payer, operator.account):
+    for account in (owner, payer, arbiter, operator.account):
         rpc.give(account.address, ether=1000)
     token = rpc.deploy(owner, Artifact.of("TestToken").bytecode)
     config = {
@@ -90,11 +96,12 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
         "maxFeeBasisPoints": 500,
         "noticePeriod": 3600,
         "payeeDelay": 0,  # payees are paid from their registration on: nobody waits a day for a demonstration
-        "disputeWindow": 3600,
+        "disputeWindow": DISPUTE_WINDOW_SECONDS,
     }
     contract = Artifact.of("FallowEscrow")
     types, values = contract.constructor_arguments(config)
     escrow = rpc.deploy(owner, contract.bytecode, types, *values)
+    disputes = _attach_disputes(rpc, escrow, owner=owner, arbiter=arbiter)
     rpc.send(owner, token, "mint(address,uint256)", payer.address, 2 * DEPOSIT)
     rpc.send(payer, token, "approve(address,uint256)", escrow, DEPOSIT)
     rpc.send(payer, escrow, "deposit(address,uint96)", payer.address, DEPOSIT)
@@ -105,6 +112,8 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
         token=token,
         escrow=escrow,
         owner=owner,
+        disputes=disputes,
+        arbiter=arbiter,
         payer=payer,
         operator=operator,
         payees={name: new_key() for name in rig.members},
@@ -177,6 +186,25 @@ def _start_anvil(rig: Rig, ports: Ports) -> Rpc:
             time.sleep(0.02)
         else:
             return rpc
+
+
+def _attach_disputes(rpc: Rpc, escrow: str, *, owner: LocalAccount, arbiter: LocalAccount) -> str:
+    """Deploy the disputes contract, with periods of minutes, and attach it before the first epoch."""
+    config = {
+        "escrow": escrow,
+        "arbiter": arbiter.address,
+        "beneficiary": "0x" + 40 * "0",  # what is slashed is nobody's here
+        "minimumBond": 10 * UNIT,
+        "bondBasisPoints": 100,
+        "revealPeriod": 600,
+        "arbitrationPeriod": 600,
+        "unbondingPeriod": 2 * DISPUTE_WINDOW_SECONDS + 1201,
+    }
+    contract = Artifact.of("FallowDisputes")
+    types, values = contract.constructor_arguments(config)
+    disputes = rpc.deploy(owner, contract.bytecode, types, *values)
+    rpc.send(owner, escrow, "attachDisputes(address)", disputes)
+    return disputes
 
 
 def _register(chain: Chain, payee: LocalAccount) -> None:

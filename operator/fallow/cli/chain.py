@@ -1,42 +1,25 @@
-"""`fallow chain`: what a payer, a payee, an owner or an arbiter does at the escrow, by hand.
+"""`fallow chain`: what a payer, a payee, an owner, a guardian or an arbiter does at the escrow, by hand.
 
-Keys come from encrypted keystores. What cannot be undone asks first (`--yes` answers). Exit status:
-0 done, 1 refused or failed (with what to do next), 2 asked wrongly. web3 takes seconds to import, so
-each command imports what it needs when it runs.
+Keys come from encrypted keystores; for a multisig, a call is printed instead of sent. What cannot be
+undone asks first (`--yes` answers). Exit status: 0 done, 1 refused or failed (with what to do next),
+2 asked wrongly.
 """
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fallow.errors import SettingsError
+from fallow.cli import chain_dispute_commands, chain_role_commands
+from fallow.cli.chain_options import EscrowAddress, Keystore, PasswordFile, Rpc, Yes, commands
 
 app = typer.Typer(
     help="Act on the escrow contract. Keys are encrypted keystores, never flags.", no_args_is_help=True
 )
 
-Rpc = Annotated[str, typer.Option("--rpc", metavar="URL", help="A JSON-RPC endpoint of the chain.")]
-EscrowAddress = Annotated[str, typer.Option("--escrow", metavar="0x…", help="The escrow contract.")]
-Keystore = Annotated[Path, typer.Option("--keystore", metavar="FILE", help="Encrypted keystore that signs.")]
-PasswordFile = Annotated[Path, typer.Option("--password-file", metavar="FILE", help="Its password.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before what cannot be undone.")]
-Address = Annotated[str, typer.Option(metavar="0x…")]
-
 _DAY = 86_400
-
-
-def _commands(name: str) -> Any:
-    """Import the commands' module, which imports web3."""
-    try:
-        return importlib.import_module(f"fallow.cli.{name}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == "fallow":
-            raise
-        raise SettingsError(f'`fallow chain` needs {error.name}: pip install "fallow[settler]".') from error
 
 
 @app.command()
@@ -69,7 +52,7 @@ def deploy(
     On every chain that is not a known test chain this refuses unless owner and arbiter are two
     multisig contracts and --audit names an audit. The deploying key gets no rights by deploying.
     """
-    _commands("chain_deploy").deploy(**locals())
+    commands("chain_deploy").deploy(**locals())
 
 
 @app.command()
@@ -85,7 +68,7 @@ def deposit(
     yes: Yes = False,
 ) -> None:
     """Deposit tokens for a payer. It gets them back by `withdraw`, after notice."""
-    _commands("chain_payer").deposit(**locals())
+    commands("chain_payer").deposit(**locals())
 
 
 @app.command()
@@ -108,7 +91,7 @@ def authorize(
     once; stricter (or --cap 0) has to be announced with --notice, and made effective with --apply
     within 24 hours of its maturity.
     """
-    _commands("chain_payer").authorize(**locals())
+    commands("chain_payer").authorize(**locals())
 
 
 @app.command()
@@ -118,7 +101,7 @@ def balance(
     escrow: EscrowAddress,
 ) -> None:
     """Show what a payer has and allows, and what a payee is owed. Signs nothing."""
-    _commands("chain_payer").balance(**locals())
+    commands("chain_payer").balance(**locals())
 
 
 @app.command()
@@ -133,7 +116,7 @@ def register_payee(
     sender_password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Its password.")] = None,
 ) -> None:
     """Register a payee by its own signature: it can be credited after the escrow's delay."""
-    _commands("chain_payee").register_payee(**locals())
+    commands("chain_payee").register_payee(**locals())
 
 
 @app.command()
@@ -146,6 +129,9 @@ def withdraw(
         str | None, typer.Option(metavar="AMOUNT", help="Announce a payer's withdrawal; 0 cancels it.")
     ] = None,
     earned: Annotated[bool, typer.Option("--credits", help="Withdraw a payee's matured credits.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Of a closed escrow: all, without notice.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
     """Take money out: a payer's announced and matured withdrawal, or a payee's credits.
@@ -153,4 +139,8 @@ def withdraw(
     A payer first announces with --notice AMOUNT; once matured, the same command without --notice,
     within 24 hours. Under notice the money can still be debited for what has run.
     """
-    _commands("chain_payee").withdraw(**locals())
+    commands("chain_payee").withdraw(**locals())
+
+
+for command in (*chain_dispute_commands.COMMANDS, *chain_role_commands.COMMANDS):
+    app.command()(command)

@@ -39,11 +39,12 @@ def withdraw(
     password_file: Path,
     notice: str | None,
     earned: bool,
+    everything: bool,
     yes: bool,
 ) -> None:
     """Withdraw as a payer (announce, then execute) or as a payee."""
-    if notice is not None and earned:
-        raise InvalidSetting("--credits are withdrawn without --notice.")
+    if sum((notice is not None, earned, everything)) > 1:
+        raise InvalidSetting("--notice, --credits and --all exclude each other.")
     key = a_key(keystore, password_file)
 
     async def run(at: Session) -> None:
@@ -54,7 +55,7 @@ def withdraw(
             return
         if notice is None:
             before = await at.escrow.payer(key.address)
-            mined = await at.escrow.withdraw(key=key)
+            mined = await at.escrow.write("withdrawAll" if everything else "withdraw", key=key)
             after = await at.escrow.payer(key.address)
             done(f"Withdrew {at.shown(before.balance - after.balance)}.", mined)
             return
