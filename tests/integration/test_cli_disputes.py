@@ -101,7 +101,8 @@ def test_dispute__revealed_and_rejected__gives_the_payer_its_money_back(terminal
     payee = money.address("payee")
     asked = terminal.run("dispute", "1", "--payee", payee, key="payer")
     assert asked.returncode == 1  # nobody answered the question
-    assert "left to freeze" in terminal.refused("dispute", "1", "--payee", payee, "--amount", "9", key="payer")
+    too_much = ("1", "--payee", payee, "--amount", "9")
+    assert "left to freeze" in terminal.refused("dispute", *too_much, key="payer")
     said = terminal.did("dispute", "1", "--payee", payee, "--yes", key="payer")
     assert "Frozen: 5.4 of line" in said
     assert "fallow chain reveal" in said
