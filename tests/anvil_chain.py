@@ -15,8 +15,11 @@ from eth_account.signers.local import LocalAccount
 
 import money_terms as money
 from devkit.toolchain import contracts_toolchain
+from fallow.cli.deploying import DisputeConfig
 from fallow.receipts.typed_data import Domain
-from fallow.settler.escrow import Escrow, EscrowConfig, Token
+from fallow.receipts.words import ZERO_ADDRESS
+from fallow.settler.disputes import Disputes, module
+from fallow.settler.escrow import Escrow, EscrowConfig, Token, create
 from fallow.settler.rpc import Rpc
 
 # anvil's first account, funded on every start; public, and worthless anywhere else.
@@ -69,7 +72,7 @@ class Deployment:
     domain: Domain
 
 
-async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID) -> Deployment:
+async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID, dispute_window_seconds: int = 1) -> Deployment:
     """Deploy token and escrow for a hub; key "operator" is the operator, with gas to spend."""
     token = await Token.deploy(rpc, key=DEPLOYER)
     escrow = await Escrow.deploy(
@@ -82,12 +85,26 @@ async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID) -> Deployment:
             guardian=DEPLOYER.address,
             notice_seconds=3600,
             payee_delay_seconds=0,
-            dispute_window_seconds=1,
+            dispute_window_seconds=dispute_window_seconds,
         ),
         key=DEPLOYER,
     )
     await give_gas(rpc, money.address("operator"))
     return Deployment(escrow, token, await escrow.domain())
+
+
+async def attach_disputes(rpc: Rpc, deployment: Deployment) -> Disputes:
+    """Attach disputes to an escrow that has settled nothing yet; key "arbiter" rules."""
+    config = DisputeConfig(
+        arbiter=money.address("arbiter"), beneficiary=ZERO_ADDRESS, minimum_bond=5_000_000,
+        bond_basis_points=100, reveal_seconds=3600, arbitration_seconds=3600, unbonding_seconds=10 * 86_400,
+    )  # fmt: skip
+    code = module().creation(config.as_tuple(deployment.escrow.address))
+    disputes = Disputes(rpc, await create(rpc, code, key=DEPLOYER))
+    await deployment.escrow.write("attachDisputes", disputes.address, key=DEPLOYER)
+    for name in ("arbiter", "revealer", "payer", "stranger"):
+        await give_gas(rpc, money.address(name))
+    return disputes
 
 
 async def give_gas(rpc: Rpc, account: str) -> None:

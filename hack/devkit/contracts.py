@@ -29,6 +29,9 @@ ROOT = Path(__file__).parents[2]
 CONTRACTS = ROOT / "contracts"
 ARTIFACTS = ROOT / "operator" / "fallow" / "settler" / "artifacts"
 SHIPPED = ("FallowEscrow", "FallowDisputes", "TestToken")
+ODD_TOKENS = ("BlockingToken", "SilentToken", "TaxedToken")
+"""Creation code of these is for tests on a real chain; it is kept with the vectors, and not shipped."""
+TOKENS_FILE = money_vectors.VECTORS / "tokens.json"
 
 
 def forge(
@@ -101,7 +104,7 @@ def artifacts() -> dict[str, str]:
 
     Raises RuntimeError with forge's words when the build fails.
     """
-    built = forge("build", "src", quiet=True)
+    built = forge("build", "src", "test/tokens", quiet=True)
     if built.returncode:
         raise RuntimeError(f"forge build failed:\n{built.stdout}{built.stderr}")
     pins = json.loads((CONTRACTS / "package.json").read_text())
@@ -118,17 +121,28 @@ def artifacts() -> dict[str, str]:
     return files
 
 
+def odd_tokens() -> str:
+    """Return creation code by contract, as JSON; after `artifacts`, which builds."""
+    built = CONTRACTS / "out" / "OddTokens.sol"
+    codes = {
+        name: json.loads((built / f"{name}.json").read_text())["bytecode"]["object"] for name in ODD_TOKENS
+    }
+    return json.dumps(codes, indent=1) + "\n"
+
+
 def generate() -> None:
     """Write artifacts and golden vectors."""
     money_vectors.write()
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     for name, text in artifacts().items():
         (ARTIFACTS / name).write_text(text)
+    TOKENS_FILE.write_text(odd_tokens())
 
 
 def drift() -> list[str]:
     """List the generated files that are not what `generate` would write now."""
     wanted = {ARTIFACTS / name: text for name, text in artifacts().items()}
+    wanted[TOKENS_FILE] = odd_tokens()
     wanted |= {money_vectors.VECTORS / name: text for name, text in money_vectors.vectors().items()}
     return [
         str(path.relative_to(ROOT))

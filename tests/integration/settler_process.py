@@ -43,6 +43,12 @@ class SettlerProcess:
         directory.mkdir(exist_ok=True)
         self.archive = directory / "archive"
         self.log = directory / "settler.log"
+        self.revealer = directory / "revealer.json"
+        """Keystore of a key that may answer disputes; its password is in `password`."""
+        self.revealer.write_text(
+            json.dumps(Account.encrypt(money.key("revealer").key, "secret", kdf="pbkdf2", iterations=1000))
+        )
+        self.password = directory / "password"
         keystore, password, salt = (directory / name for name in ("key.json", "password", "salt"))
         # Few iterations: the key is a test's, and opening it should not take a second.
         keystore.write_text(

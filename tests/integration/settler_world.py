@@ -148,17 +148,25 @@ def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -
 
 
 @contextmanager
-def world_on(chain: anvil_chain.Anvil, rig: Rig, hub_namespace: str, tmp_path: Path) -> Iterator[World]:
+def world_on(
+    chain: anvil_chain.Anvil, rig: Rig, hub_namespace: str, tmp_path: Path, *, disputes: bool = False
+) -> Iterator[World]:
     """A world on a chain that a test started itself."""
-    yield from chain_world_on(chain, rig, hub_namespace, tmp_path)
+    yield from chain_world_on(chain, rig, hub_namespace, tmp_path, disputes=disputes)
 
 
-def chain_world_on(chain: anvil_chain.Anvil, rig: Rig, hub_namespace: str, tmp_path: Path) -> Iterator[World]:
-    """A world on a chain that runs."""
+def chain_world_on(
+    chain: anvil_chain.Anvil, rig: Rig, hub_namespace: str, tmp_path: Path, *, disputes: bool = False
+) -> Iterator[World]:
+    """A world on a chain that runs; with `disputes` credits rest for days, and can be disputed."""
 
     async def prepare() -> anvil_chain.Deployment:
         async with Rpc(chain.url) as rpc:
-            made = await anvil_chain.deploy(rpc, hub_id=keccak(hub_namespace.encode()))
+            made = await anvil_chain.deploy(
+                rpc, hub_id=keccak(hub_namespace.encode()), dispute_window_seconds=86_400 if disputes else 1
+            )
+            if disputes:
+                await anvil_chain.attach_disputes(rpc, made)
             await anvil_chain.fund(rpc, made, money.key("payer"), DEPOSIT)
             await made.escrow.register_payee(money.key("payee"), sender=anvil_chain.DEPLOYER)
             return made

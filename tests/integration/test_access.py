@@ -193,6 +193,28 @@ def test_lease__when_an_agent_promises_too_long_or_takes_another_name__then_a_po
             clients["agent"].post(path, lease)
 
 
+def test_account__without_a_signature__is_credit_that_only_a_hub_admin_grants(
+    clients: dict[str, ApiServer],
+) -> None:
+    accounts = f"{GROUP}/namespaces/default/accounts"
+    spec = {"payer": "0x" + "a" * 40, "limits": {"maxTotal": "1000"}}
+    credit = {
+        "apiVersion": "fallow.dev/v1alpha1",
+        "kind": "Account",
+        "metadata": {"name": "credit"},
+        "spec": spec,
+    }
+    with pytest.raises(ApiError, match="the hub admin grants"):
+        clients["submitter"].post(accounts, credit)
+    clients["hub_admin"].post(accounts, credit)
+    try:
+        more = {"spec": {"limits": {"maxTotal": "2000"}}}
+        with pytest.raises(ApiError, match="the hub admin grants"):
+            clients["submitter"].merge(f"{accounts}/credit", more)
+    finally:
+        clients["hub_admin"].delete(f"{accounts}/credit")
+
+
 def test_quote__when_it_names_another_provider__then_a_policy_refuses(clients: dict[str, ApiServer]) -> None:
     with pytest.raises(ApiError, match="provider of this namespace"):
         clients["agent"].post(f"{GROUP}/namespaces/provider-aurora/quotes", _quote("borealis"))

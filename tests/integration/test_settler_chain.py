@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import anvil_chain
 import money_terms as money
 from fallow.kube.client import ApiServer
 from fallow.settler.faults import KILLED, FaultPoint
@@ -275,6 +276,21 @@ def test_foreign_transaction__stops_everything__until_a_person_resumes(chain_wor
         assert world.status(fourth).get("state", "Pending") == "Pending"
     finally:
         world.rig.hub_client().delete("/api/v1/namespaces/fallow-system/configmaps/fallow-settler-resume")
+
+
+def test_signer__ended_by_its_payee__is_refused_from_the_next_epoch_on(chain_world: World) -> None:
+    world = chain_world
+    payee, signer = money.key("payee"), money.address("signer")
+    world.on_chain(lambda escrow: anvil_chain.give_gas(escrow.rpc, payee.address))
+    world.on_chain(lambda escrow: escrow.write("addSigner", signer, 1000, key=payee))
+    first = world.claim()
+    world.settler.start()
+    world.until_settled(first)
+    epochs = world.on_chain(lambda escrow: escrow.head()).last_epoch
+    world.on_chain(lambda escrow: escrow.write("endSigner", signer, epochs, key=payee))
+    second = world.claim()
+    world.until("a refusal", lambda: world.status(second).get("state") == "Refused")
+    assert world.condition(second, "Settled")["reason"] == "SignerEnded"
 
 
 def test_settler__may_not_write_the_word_that_resumes_it(chain_world: World) -> None:

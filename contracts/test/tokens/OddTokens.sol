@@ -52,3 +52,12 @@ contract CoarseToken is ERC20 {
         return 5;
     }
 }
+
+/// @dev Keeps a hundredth of each transfer.
+contract TaxedToken is TestToken {
+    function _update(address from, address to, uint256 amount) internal override {
+        uint256 tax = from == address(0) || to == address(0) ? 0 : amount / 100;
+        super._update(from, to, amount - tax);
+        if (tax != 0) super._update(from, address(0), tax);
+    }
+}

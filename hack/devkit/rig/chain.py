@@ -42,6 +42,8 @@ class Chain:
     arbiter: LocalAccount
     payer: LocalAccount
     operator: KeyFile
+    revealer: KeyFile
+    """Answers disputes: gas, and no rights."""
     payees: dict[str, LocalAccount]
     """By provider."""
 
@@ -82,8 +84,8 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
     rpc = _start_anvil(rig, ports)
     keys = rig.state / "keys"
     owner, payer, arbiter = new_key(), new_key(), new_key()
-    operator = new_key_file(keys, "operator")
-    for account in (owner, payer, arbiter, operator.account):
+    operator, revealer = new_key_file(keys, "operator"), new_key_file(keys, "revealer")
+    for account in (owner, payer, arbiter, operator.account, revealer.account):
         rpc.give(account.address, ether=1000)
     token = rpc.deploy(owner, Artifact.of("TestToken").bytecode)
     config = {
@@ -116,6 +118,7 @@ def start(rig: Rig, *, hub_id: bytes, ports: Ports) -> Chain:
         arbiter=arbiter,
         payer=payer,
         operator=operator,
+        revealer=revealer,
         payees={name: new_key() for name in rig.members},
     )
     for payee in chain.payees.values():

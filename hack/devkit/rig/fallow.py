@@ -218,6 +218,9 @@ def _start_settler(rig: Rig, common: dict[str, str], chain: Chain | None, ports:
     }
     if chain:
         environ["FALLOW_CHAIN__RPC_URLS"] = chain.rpc.url
+        environ["FALLOW_DISPUTES__REVEALER__KEYSTORE"] = str(chain.revealer.keystore)
+        environ["FALLOW_DISPUTES__REVEALER__PASSWORD_FILE"] = str(chain.revealer.password_file)
+        environ["FALLOW_DISPUTES__POLL_SECONDS"] = "1"
     _start(rig, "settler", "settler", environ, ports)
 
 

@@ -14,7 +14,7 @@ from eth_account.signers.local import LocalAccount
 from fallow.errors import InvalidSetting
 from fallow.receipts.words import ZERO_ADDRESS, checksummed
 from fallow.settler.abi import artifact
-from fallow.settler.escrow import Contract, Escrow, EscrowConfig, send
+from fallow.settler.escrow import Contract, Escrow, EscrowConfig, create
 from fallow.settler.rpc import Rpc
 
 TEST_CHAINS = frozenset(
@@ -83,10 +83,7 @@ async def deploy(
     escrow = await Escrow.deploy(rpc, config, key=key)
     module = artifact("FallowDisputes")
     code = module.creation(disputes.as_tuple(escrow.address))
-    mined = await send(rpc, to=None, data=code, key=key, contract=module)
-    with rpc.failures():
-        receipt = await rpc.w3.eth.get_transaction_receipt(mined.hash)  # type: ignore[arg-type]
-    contract = Contract(rpc, str(receipt["contractAddress"]), module)
+    contract = Contract(rpc, await create(rpc, code, key=key), module)
     if checksummed(config.owner) != key.address:
         return escrow, contract, False
     await escrow.write("attachDisputes", contract.address, key=key)

@@ -66,6 +66,9 @@ class Retention:
         settled = find(status.get("conditions"), "Settled")
         if status.get("state") != "Settled" or settled is None or settled["status"] != "True":
             return False
+        disputed = find(status.get("conditions"), "Disputed")
+        if disputed is not None and disputed["status"] == "True":
+            return False  # how it ended is told on it
         since = self._desk.clock.unix() - datetime.fromisoformat(settled["lastTransitionTime"]).timestamp()
         if since < self._desk.settings.jobs.claim_ttl_seconds:
             return False

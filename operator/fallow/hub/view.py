@@ -75,7 +75,8 @@ class HubView:
         self._decimals = decimals
         self.unfolded: set[str] = set()
         """Settlements of which this hub forgot what was paid: it was restored from an older backup."""
-        self._counted_settlements: set[str] = set()
+        self._counted_settlements: dict[str, dict[int, int]] = {}
+        """By name: what disputes gave back, by line."""
         self._requests: dict[str, tuple[tuple[str, int], ...]] = {}
 
     @property
@@ -242,22 +243,36 @@ class HubView:
         self.waiting[provider] += amount
 
     def _settlement_changed(self, change: Change, obj: JSON) -> None:
-        # A Settlement's lines never change and it stays confirmed; it counts from its first sight as such.
+        # A Settlement's lines never change and it stays confirmed; it counts from its first sight as such,
+        # less what disputes gave back.
         name = obj["metadata"]["name"]
         if change != "DELETED" and ANNOTATION_UNFOLDED in (obj["metadata"].get("annotations") or {}):
             self.unfolded.add(name)
         elif name in self.unfolded:
             self.unfolded.discard(name)
             self.touch_all()
-        confirmed = change != "DELETED" and (obj.get("status") or {}).get("state") == "Confirmed"
-        if not confirmed or name in self._counted_settlements:
+        status = obj.get("status") or {}
+        if change == "DELETED" or status.get("state") != "Confirmed":
             return
-        self._counted_settlements.add(name)
-        for line in obj["spec"]["lines"]:
-            self.earned[line["payee"].lower()] += parse_amount(line["amount"], decimals=self._decimals)
+        refunded = self._refunded(status)
+        if self._counted_settlements.get(name) == refunded:
+            return
+        before = self._counted_settlements.get(name)
+        self._counted_settlements[name] = refunded
+        for index, line in enumerate(obj["spec"]["lines"]):
+            amount = parse_amount(line["amount"], decimals=self._decimals) if before is None else 0
+            amount += (before or {}).get(index, 0) - refunded.get(index, 0)
+            self.earned[line["payee"].lower()] += amount
         # What providers earned is told with their next status.
         for line in obj["spec"]["lines"]:
             self.touched_providers |= self._providers_of_payee.get(line["payee"].lower(), set())
+
+    def _refunded(self, status: JSON) -> dict[int, int]:
+        """Return what of which line went back to its payer after a dispute."""
+        return {
+            int(each["line"]): parse_amount(each["refunded"], decimals=self._decimals)
+            for each in status.get("disputes") or ()
+        }
 
     # ---- indexes ----------------------------------------------------------------------------------------
 

@@ -109,6 +109,7 @@ PAYMENT_CLAIM = Kind(
         Column(name="State", path=".status.state", description="Pending, Submitted, Settled or Refused."),
         Column(name="Epoch", path=".status.epoch", type="integer", description="Epoch that settled it."),
         Column(name="Transaction", path=".status.transaction", description="Transaction hash.", wide=True),
+        condition_column("Disputed", description="Its line is disputed by the payer.", wide=True),
         condition_column("PayeeUnregistered", description="Waits for the payee's registration.", wide=True),
         AGE,
     ),

@@ -23,6 +23,8 @@ from fallow.resources.base import (
     Name,
     Signature,
     Text,
+    Timestamp,
+    condition_column,
     rule,
 )
 
@@ -77,16 +79,37 @@ class SettlementTransaction(Model):
     """The signed bytes, so that exactly this can be sent again."""
 
 
+class SettlementDispute(Model):
+    """A line that its payer disputed."""
+
+    line: Annotated[int, Field(ge=0)]
+    """Number of the line in `spec.lines`, from 0."""
+    state: Literal["Frozen", "Revealed", "NotRevealed", "Ruled", "Released"]
+    """Frozen waits for leaves, Revealed for the arbiter; the others are final."""
+    frozen: DecimalAmount
+    """What was ever frozen of it."""
+    refunded: DecimalAmount
+    """What went back to the payer."""
+    released: DecimalAmount
+    """What of the frozen amount went to the payee after all."""
+    deadline: Timestamp
+    """Of the present state."""
+
+
 class SettlementStatus(Model):
     """How far the transaction is."""
 
     observed_generation: Annotated[int, Field(ge=0)] = 0
     conditions: Conditions = ()
-    """Submitted, Confirmed."""
+    """Submitted, Confirmed, Disputed."""
     state: Literal["Pending", "Submitted", "Confirmed", "Abandoned"] = "Pending"
     """Abandoned: it could not be settled as it is; its claims go into another epoch."""
     transactions: Annotated[tuple[SettlementTransaction, ...], Field(max_length=16)] = ()
     """Every one ever signed for this epoch, replacements of one nonce last."""
+    disputes: Annotated[
+        tuple[SettlementDispute, ...],
+        Field(max_length=2000, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
     block: Annotated[int, Field(ge=0)] | None = None
     gas_used: Annotated[int, Field(ge=0)] | None = None
     message: Text = ""
@@ -107,6 +130,7 @@ SETTLEMENT = Kind(
         Column(name="State", path=".status.state", description="Pending, Submitted, Confirmed or Abandoned."),
         Column(name="Block", path=".status.block", type="integer", description="Block that holds it."),
         Column(name="Gas", path=".status.gasUsed", type="integer", description="Gas used.", wide=True),
+        condition_column("Disputed", description="A payer disputes lines of it.", wide=True),
         AGE,
     ),
     rules=(rule("self.spec == oldSelf.spec", "a settlement's spec never changes"),),

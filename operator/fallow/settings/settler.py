@@ -60,11 +60,25 @@ class EpochSettings(Group):
     """How often claims and the chain are looked at, in seconds."""
 
 
+class DisputeSettings(Group):
+    """How disputes about settled lines are followed and answered."""
+
+    poll_seconds: Seconds = 30
+    """How often disputes are looked at, in seconds. Half a minute: answers have days."""
+    revealer: KeyFileSettings = KeyFileSettings()
+    """A key without any rights, with coins for gas, that answers disputes: reveals leaves from the
+    archive, and releases what the arbiter left undecided. Unset, a person does (`fallow chain
+    reveal` and `resolve`); not the operator's key, which signs settlements and nothing else."""
+    leaves_per_transaction: int = Field(default=50, ge=1, le=200)
+    """How many claims one transaction reveals; each takes about 60,000 gas."""
+
+
 class SettlerSettings(CommonSettings):
     """The settler: turns claims into epochs and settles them. It alone holds the operator key."""
 
     chain: ChainSettings = ChainSettings()
     epochs: EpochSettings = EpochSettings()
+    disputes: DisputeSettings = DisputeSettings()
     lease: SettlerLeaseSettings = SettlerLeaseSettings()
     writers: WriterSettings = WriterSettings()
     operator: KeyFileSettings = KeyFileSettings()

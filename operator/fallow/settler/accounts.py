@@ -51,6 +51,12 @@ def why_unbound(
     if limit_of(account, decimals=money.decimals) is None:
         return "AuthorizationInvalid", "The limit maxTotal has more decimal places than the token."
     if money.domain.chain_id == 0:
+        if account["spec"].get("authorization"):
+            # NB: anybody may write one of these, so it must not reach the credit of whom it names.
+            return (
+                "AuthorizationInvalid",
+                "In ledger mode the hub admin grants credit: nobody signs.",
+            )
         return None
     try:
         spec = AccountSpec.model_validate(account["spec"])

@@ -25,16 +25,18 @@ from fallow.settler.archive import DirectoryArchive
 from fallow.settler.chain import ChainPayments
 from fallow.settler.claim_checks import Money
 from fallow.settler.cycle import Cycle
+from fallow.settler.dispute_watch import DisputeWatch
 from fallow.settler.endpoints import Endpoints
 from fallow.settler.escrow import Escrow
 from fallow.settler.faults import Faults
 from fallow.settler.history import History
 from fallow.settler.hub_objects import HubObjects
-from fallow.settler.keys import load_operator_key, load_salt_key
+from fallow.settler.keys import load_operator_key, load_revealer_key, load_salt_key
 from fallow.settler.ledger import LedgerPayments
 from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.parts import Parts
 from fallow.settler.protocol import Payments
+from fallow.settler.revealing import Revealer
 from fallow.settler.rpc import Rpc
 from fallow.settler.sender_watch import SenderWatch, settles_a_bundle
 from fallow.telemetry import Telemetry, serve
@@ -101,6 +103,9 @@ class Settler:
         # Secrets and files first: a mistake in them is said before anything is touched.
         self._key = load_operator_key(settings.operator)
         self._salt_key = load_salt_key(settings.salt_key_file)
+        self._revealer_key = load_revealer_key(settings.disputes.revealer)
+        if self._revealer_key is not None and self._revealer_key.address == self._key.address:
+            raise SettingsError("--disputes.revealer must be another key than --operator.")
         self._faults = Faults(settings.fault_point)
 
     def unwell(self) -> str | None:
@@ -203,7 +208,21 @@ class Settler:
             metrics=self._metrics,
             unix_now=_unix_now,
         )
-        return Cycle(parts)
+        return Cycle(parts, self._disputes(parts))
+
+    def _disputes(self, parts: Parts) -> DisputeWatch:
+        disputes = self._settings.disputes
+        revealer = None
+        if self._revealer_key is not None:
+            revealer = Revealer(
+                self._revealer_key,
+                fee_ceiling=self._settings.chain.fee_ceiling_gwei * GWEI,
+                leaves_per_transaction=disputes.leaves_per_transaction,
+                faults=self._faults,
+            )
+        return DisputeWatch(
+            parts, revealer=revealer, poll_seconds=disputes.poll_seconds, monotonic=time.monotonic
+        )
 
     def _chain(
         self, rpcs: Sequence[Rpc], domain: Domain, hub: HubObjects, archive: DirectoryArchive

@@ -37,7 +37,7 @@ class Beginner:
 
     async def begin(self, position: Position) -> tuple[JSON, Bundle] | None:
         """Gather claims into a new epoch, archive it, and create its Settlement; None when not due."""
-        candidates = await self._candidates()
+        candidates = await self._rightly_signed(await self._candidates(), position)
         excluded: dict[tuple[str, str], Wait] = {}
         while True:
             gathered = await self._gather([c for c in candidates if c.key not in excluded], position)
@@ -77,6 +77,24 @@ class Beginner:
         self._checked = present
         await self._refuse(refused)
         return held
+
+    async def _rightly_signed(self, candidates: list[CheckedClaim], position: Position) -> list[CheckedClaim]:
+        """Return the claims but those whose receipts were signed by a key that its payee has ended."""
+        payments, epoch = self._parts.payments, position.epoch + 1
+        pairs = sorted({_signed_by(claim) for claim in candidates})
+        ended = await asyncio.gather(*(payments.signer_ended(*pair, epoch=epoch) for pair in pairs))
+        stale = {pair for pair, is_over in zip(pairs, ended, strict=True) if is_over}
+        if not stale:
+            return candidates
+        refused = []
+        for claim in candidates:
+            obj = self._parts.hub.claims.get(claim.name, namespace=claim.namespace)
+            if obj is not None and _signed_by(claim) in stale:
+                payee, signer = _signed_by(claim)
+                said = f"the payee {payee} ended the signer {signer} before epoch {epoch}"
+                refused.append((obj, ClaimRefused("SignerEnded", said)))
+        await self._refuse(refused)
+        return [claim for claim in candidates if _signed_by(claim) not in stale]
 
     async def _gather(self, candidates: list[CheckedClaim], position: Position) -> Gathered:
         payments = self._parts.payments
@@ -176,6 +194,11 @@ class Beginner:
             self._parts.hub.claims,
             [(obj, statuses.claim_refused(obj, refusal, now=self._parts.now())) for obj, refusal in refused],
         )
+
+
+def _signed_by(claim: CheckedClaim) -> tuple[str, str]:
+    """Return who is paid, and whose key signed the receipt for it."""
+    return claim.claim.payee, claim.spec["terms"]["quote"]["signer"]
 
 
 def _excluded(chosen: list[CheckedClaim], refusal: PayerRefused | PayeeRefused) -> dict[Key, Wait]:

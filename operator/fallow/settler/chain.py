@@ -17,9 +17,10 @@ from eth_account.signers.local import LocalAccount
 
 from fallow.receipts.epochs import genesis_commitment
 from fallow.receipts.typed_data import Domain
-from fallow.receipts.words import to_hex
+from fallow.receipts.words import checksummed, to_hex
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
+from fallow.settler.disputes import Disputes
 from fallow.settler.endpoints import Endpoints
 from fallow.settler.escrow import Escrow, Head
 from fallow.settler.metrics import SettlerMetrics
@@ -115,6 +116,11 @@ class ChainPayments:
         """Read the registry, and compare with the newest block's time."""
         return 0 < await self._escrow.payee_active_from(payee) <= position.time
 
+    async def signer_ended(self, payee: str, signer: str, *, epoch: int) -> bool:
+        """Read the payee's own list of signers."""
+        ((first, last),) = await self._escrow.read("signerOf", payee, checksummed(signer))
+        return bool(first) and epoch > int(last)
+
     async def simulate(self, bundle: Bundle) -> None:
         """Execute the call at the newest block without sending it."""
         await self._rpc.call(
@@ -198,6 +204,12 @@ class ChainPayments:
         fees = await self._fees()
         waited = self._newest - since
         return waited >= self._replace_after_blocks or fees.base > int(last.max_fee_per_gas_wei)
+
+    async def disputes(self, *, position: Position) -> Disputes | None:
+        """Return the module that is attached to the escrow as of the position."""
+        if not await self._rpc.has_code(self._escrow.address, block=position.block):
+            return None
+        return await Disputes.of(self._escrow, block=position.block)
 
     def settlement_name(self, bundle: Bundle) -> str:
         """Return epoch and commitment as a name."""

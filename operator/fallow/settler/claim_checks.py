@@ -177,7 +177,9 @@ def _check_signatures(spec: PaymentClaimSpec, covered: list[Ended], *, money: Mo
     if (spec.receipt.sequence == 1) != (spec.receipt.previous == to_hex(bytes(32))):
         raise ClaimRefused("ReceiptRefused", "the receipt's number and its predecessor contradict each other")
     if money.domain.chain_id == 0:
-        return  # a ledger's accounts are the hub admin's word
+        if terms.account.authorization is not None:
+            raise ClaimRefused("AccountUnbound", "a ledger's accounts are the hub admin's word")
+        return
     given = terms.account.authorization
     try:
         if given is None:

@@ -19,6 +19,7 @@ from fallow.settler import statuses
 from fallow.settler.account_telling import AccountTeller
 from fallow.settler.beginning import Beginner
 from fallow.settler.bundle import Bundle
+from fallow.settler.dispute_watch import DisputeWatch
 from fallow.settler.finishing import Finisher
 from fallow.settler.parts import Parts, state_of
 from fallow.settler.protocol import Position
@@ -30,17 +31,20 @@ JSON = dict[str, Any]
 class Cycle:
     """One process's work, cycle by cycle."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, disputes: DisputeWatch) -> None:
         self._parts = parts
         self._accounts = AccountTeller(parts)
         self._finisher = Finisher(parts, self._accounts)
         self._beginner = Beginner(parts)
         self._sender = Sender(parts)
+        self._disputes = disputes
 
     async def run(self) -> None:
         """Do what can be done now. Raises Retryable, MoneyError or ApiError: look again later."""
         # 1. Look where money stands, and take into the books every epoch that became final.
         position = await self._parts.payments.position()
+        # NB: before anything that can stop the cycle: a stolen key stops settling, not the answers.
+        await self._disputes.look(position)
         self._parts.history.follow(position.commitment)
         await self._parts.payments.account_for_sender()
         self._parts.metrics.looked(position)

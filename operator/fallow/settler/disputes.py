@@ -83,6 +83,11 @@ class Disputes(Contract):
         (address,) = await escrow.read("disputes", block=block)
         return None if checksummed(address) == ZERO_ADDRESS else cls(escrow.rpc, address)
 
+    async def escrow_window(self) -> int:
+        """Return the escrow's dispute window in seconds: credits rest for at most twice that."""
+        (escrow,) = await self.read("escrow")
+        return int((await Escrow(self.rpc, escrow).read("disputeWindow"))[0])
+
     async def dispute(self, epoch: int, line: int, *, block: Block = "latest") -> Dispute:
         """Return how a line's dispute stands; status NONE when there never was one."""
         ((payer, amount, payee, frozen, bond, revealed, deadline, status, last, twice),) = await self.read(

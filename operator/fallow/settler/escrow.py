@@ -140,7 +140,7 @@ class Token(Contract):
     @classmethod
     async def deploy(cls, rpc: Rpc, *, key: LocalAccount) -> Token:
         """Deploy the worthless test token (6 decimals)."""
-        return cls(rpc, await _create(rpc, artifact("TestToken").creation(), key=key))
+        return cls(rpc, await create(rpc, artifact("TestToken").creation(), key=key))
 
     async def mint(self, account: str, amount: int, *, key: LocalAccount) -> Inclusion:
         """Make new units for `account`."""
@@ -169,7 +169,7 @@ class Escrow(Contract):
     async def deploy(cls, rpc: Rpc, config: EscrowConfig, *, key: LocalAccount) -> Escrow:
         """Deploy an escrow; `key` pays the gas and gets no rights by it."""
         code = artifact("FallowEscrow").creation(config.as_tuple())
-        return cls(rpc, await _create(rpc, code, key=key))
+        return cls(rpc, await create(rpc, code, key=key))
 
     async def domain(self) -> Domain:
         """Return the EIP-712 domain, checked against what the contract computes itself.
@@ -277,8 +277,8 @@ async def send(rpc: Rpc, *, to: str | None, data: bytes, key: LocalAccount, cont
     return mined
 
 
-async def _create(rpc: Rpc, code: bytes, *, key: LocalAccount) -> str:
-    """Deploy `code` and return the new contract's address."""
+async def create(rpc: Rpc, code: bytes, *, key: LocalAccount) -> str:
+    """Deploy creation code and return the new contract's address."""
     mined = await send(rpc, to=None, data=code, key=key, contract=artifact("FallowEscrow"))
     with rpc.failures():
         receipt = await rpc.w3.eth.get_transaction_receipt(mined.hash)  # type: ignore[arg-type]

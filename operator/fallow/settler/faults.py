@@ -48,16 +48,29 @@ ON_CHAIN_ONLY = frozenset(
 """Points that ledger mode does not pass: creating the Settlement settles it."""
 
 
+class DisputePoint(StrEnum):
+    """The steps in which disputes are followed and answered."""
+
+    ANSWER_SIGNED = "answer-signed"
+    ANSWER_SENT = "answer-sent"
+    FIRST_CLAIM_TOLD = "first-claim-told-disputed"
+    CLAIMS_TOLD = "claims-told-disputed"
+    SETTLEMENT_TOLD = "settlement-told-disputed"
+
+
+_ALL = frozenset({*FaultPoint, *DisputePoint})
+
+
 class Faults:
     """Ends the process at one point, or never."""
 
     def __init__(self, armed: str = "") -> None:
-        if armed and armed not in set(FaultPoint):
-            known = ", ".join(FaultPoint)
+        if armed and armed not in _ALL:
+            known = ", ".join([*FaultPoint, *DisputePoint])
             raise InvalidSetting(f"--fault-point (FALLOW_FAULT_POINT) must be one of {known}.")
         self._armed = armed
 
-    def reach(self, point: FaultPoint) -> None:
+    def reach(self, point: FaultPoint | DisputePoint) -> None:
         """Die here if this is the armed point."""
         if point == self._armed:
             os._exit(KILLED)

@@ -20,6 +20,7 @@ from fallow.kube.view import View
 from fallow.kube.watch import Reflector
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import to_hex
+from fallow.settler.bundle import BundledClaim
 from fallow.settler.settlement_index import SettlementIndex
 
 log = structlog.get_logger(__name__)
@@ -132,6 +133,34 @@ class HubObjects:
         written = await write_status(self._api, view.resource, read, status)
         view.apply(written)
         return written
+
+    async def tell_claims(self, claims: Iterable[BundledClaim], status_of: Callable[[JSON], JSON]) -> int:
+        """Write to claims that no view holds any more, since they are settled; returns how many changed.
+
+        One that is gone, or is another of that name, is passed over. Raises Conflict and the other
+        ApiErrors after all were tried.
+        """
+        changed = 0
+
+        async def one(claim: BundledClaim) -> None:
+            nonlocal changed
+            async with self._in_flight:
+                try:
+                    read = await self._api.get(PAYMENT_CLAIM, claim.name, namespace=claim.namespace)
+                    wanted = status_of(read)
+                    if read["metadata"]["uid"] != claim.uid or wanted == (read.get("status") or {}):
+                        return
+                    self._check_leading()
+                    await write_status(self._api, PAYMENT_CLAIM, read, wanted)
+                except NotFound:
+                    return
+                changed += 1
+
+        results = await asyncio.gather(*(one(each) for each in claims), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return changed
 
     async def set_statuses(self, view: View, wanted: Iterable[tuple[JSON, JSON]]) -> None:
         """Write many (object as read, status) side by side.

@@ -1,4 +1,4 @@
-"""The settler's two secrets, read from files once at start: the operator's key and the salt key."""
+"""The settler's secrets, read from files once at start: operator's key, revealer's key, salt key."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ from fallow.settings import KeyFileSettings
 
 def load_operator_key(files: KeyFileSettings) -> LocalAccount:
     """Return the key in the encrypted keystore. InvalidSetting, without any secret in it, otherwise."""
+    return _load(files, flag="--operator", whose="operator's")
+
+
+def load_revealer_key(files: KeyFileSettings) -> LocalAccount | None:
+    """Return the key that answers disputes; None where a person does."""
+    if files.keystore is None and files.password_file is None:
+        return None
+    return _load(files, flag="--disputes.revealer", whose="revealer's")
+
+
+def _load(files: KeyFileSettings, *, flag: str, whose: str) -> LocalAccount:
     if files.keystore is None or files.password_file is None:
-        raise InvalidSetting("--operator.keystore and --operator.password-file must both be set.")
+        raise InvalidSetting(f"{flag}.keystore and {flag}.password-file must both be set.")
     try:
         keystore = json.loads(files.keystore.read_text())
         password = files.password_file.read_text().splitlines()[0]
     except (OSError, ValueError, IndexError) as error:
-        raise InvalidSetting(f"The operator's keystore or password file cannot be read: {error}") from None
+        raise InvalidSetting(f"The {whose} keystore or password file cannot be read: {error}") from None
     try:
         account: LocalAccount = Account.from_key(Account.decrypt(keystore, password))
     except (ValueError, KeyError, TypeError):

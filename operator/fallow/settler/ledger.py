@@ -93,6 +93,10 @@ class LedgerPayments:
         """Say yes: a ledger's payees are the hub admin's to accept."""
         return True
 
+    async def signer_ended(self, payee: str, signer: str, *, epoch: int) -> bool:
+        """Say no: a ledger's signers are the hub admin's to accept."""
+        return False
+
     async def simulate(self, bundle: Bundle) -> None:
         """Raise PayerRefused when an epoch is more than a payer's credit."""
         position = await self.position()
@@ -123,6 +127,9 @@ class LedgerPayments:
     async def is_stuck(self, transactions: Sequence[SettlementTransaction]) -> bool:
         """Say no."""
         return False
+
+    async def disputes(self, *, position: Position) -> None:
+        """Return None: a ledger is one party's books, and nobody rules on them but people."""
 
     def settlement_name(self, bundle: Bundle) -> str:
         """Return the epoch's number as a name: there can be only one."""

@@ -53,7 +53,16 @@ class SettlerMetrics:
             "1 while a transaction of the operator's key stops all settling.",
             registry=registry,
         )
+        self._disputes = Gauge("fallow_disputes_open", "Disputed lines.", registry=registry)
+        self._disputes_unseen = Gauge(
+            "fallow_disputes_unseen", "1 while disputes cannot be looked at.", registry=registry
+        )
         self._reasons: set[str] = set()
+
+    def disputes(self, count: int, *, failed: bool) -> None:
+        """Note how many lines are disputed, and whether that could be looked at."""
+        self._disputes.set(count)
+        self._disputes_unseen.set(failed)
 
     def looked(self, position: Position) -> None:
         """Note where money stands."""

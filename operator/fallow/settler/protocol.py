@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from fallow.receipts.typed_data import Domain
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
+from fallow.settler.disputes import Disputes
 
 JSON = dict[str, Any]
 
@@ -78,6 +79,13 @@ class Payments(Protocol):
         """Say whether a payee can be credited now."""
         ...
 
+    async def signer_ended(self, payee: str, signer: str, *, epoch: int) -> bool:
+        """Say whether the payee has ended this signer of its receipts before `epoch`.
+
+        One that the payee never named has not ended: there the hub admin's acceptance stands for it.
+        """
+        ...
+
     async def simulate(self, bundle: Bundle) -> None:
         """Raise the EscrowRefused with which settling would fail now."""
         ...
@@ -107,6 +115,10 @@ class Payments(Protocol):
 
         Raises ForeignTransaction when their nonce was used by something that was never signed here.
         """
+        ...
+
+    async def disputes(self, *, position: Position) -> Disputes | None:
+        """Return the escrow's disputes contract; None where there is none, as in ledger mode."""
         ...
 
     def settlement_name(self, bundle: Bundle) -> str:
