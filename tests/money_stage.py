@@ -222,6 +222,18 @@ async def set_up(rpc: Rpc, archive: Path, *, token: str | None = None) -> Stage:
     return stage
 
 
+async def found(rpc: Rpc, escrow: str, archive: Path) -> Stage:
+    """Return the stage as a later process finds it."""
+    contract = Escrow(rpc, escrow)
+    module = await Disputes.of(contract)
+    assert module is not None
+    head = await contract.head()
+    return Stage(
+        rpc, await contract.token(), contract, module, await contract.domain(), archive,
+        epochs=head.last_epoch, commitment=head.commitment,
+    )  # fmt: skip
+
+
 def line(amount: int, *, payer: str = "payer", payee: str = "payee") -> Line:
     """A line between two of the people."""
     return Line(money.address(payer), money.address(payee), amount)

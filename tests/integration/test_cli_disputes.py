@@ -34,7 +34,7 @@ class Terminal:
 
         async def connected() -> Any:
             async with Rpc(self.url) as rpc:
-                stage = await _again(rpc, self.escrow, self.directory / "archive")
+                stage = await money_stage.found(rpc, self.escrow, self.directory / "archive")
                 return await do(stage)
 
         return asyncio.run(connected())
@@ -58,21 +58,6 @@ class Terminal:
         assert ended.returncode == 1, ended
         assert "Traceback" not in ended.stderr
         return ended.stderr
-
-
-async def _again(rpc: Rpc, escrow: str, archive: Path) -> Stage:
-    """The stage as a later process finds it."""
-    from fallow.settler.disputes import Disputes
-    from fallow.settler.escrow import Escrow
-
-    contract = Escrow(rpc, escrow)
-    module = await Disputes.of(contract)
-    assert module is not None
-    head = await contract.head()
-    return Stage(
-        rpc, await contract.token(), contract, module, await contract.domain(), archive,
-        epochs=head.last_epoch, commitment=head.commitment,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
