@@ -228,6 +228,28 @@ def test_notes__when_installed__then_say_the_next_step() -> None:
         assert "rollout status deployment/" in notes
 
 
+@pytest.mark.parametrize("name", ["minimal", "small", "full"])
+def test_hooks__when_rendered__then_each_cleans_up_after_itself_and_is_hardened(
+    rendered: Any, name: str
+) -> None:
+    """What exists only while `helm uninstall` runs."""
+    objects = rendered("fallow-agent", name)
+    hooks = [each for each in objects if "helm.sh/hook" in (each["metadata"].get("annotations") or {})]
+    jobs = {each["metadata"]["annotations"]["helm.sh/hook"]: each for each in hooks if each["kind"] == "Job"}
+    assert set(jobs) == {"pre-delete", "post-delete"}
+    for each in hooks:
+        policy = each["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+        assert policy == "before-hook-creation,hook-succeeded"
+    for job in jobs.values():
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["args"][:2] == ["agent", "leave"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        accounts = [each["metadata"]["name"] for each in hooks if each["kind"] == "ServiceAccount"]
+        assert pod["serviceAccountName"] in accounts
+
+
 def _pods(objects: list[Json]) -> Iterator[Json]:
     for each in objects:
         if each["kind"] in ("Deployment", "DaemonSet"):

@@ -60,11 +60,16 @@ def hub(context: typer.Context) -> None:
 
 
 @app.command(
-    context_settings=_PASSED_ON, help="Run a member's agent. `fallow agent --help` explains every setting."
+    context_settings=_PASSED_ON,
+    help="Run a member's agent. `fallow agent --help` explains every setting. `fallow agent leave` gives "
+    "everything back first when it is to be removed.",
 )
 def agent(context: typer.Context) -> None:
-    """Run a member's agent."""
-    run.agent(context.args)
+    """Run a member's agent, or prepare its end."""
+    if context.args[:1] == ["leave"]:
+        typer.echo(importlib.import_module("fallow.agent.leaving").run(context.args[1:]))
+    else:
+        run.agent(context.args)
 
 
 @app.command(

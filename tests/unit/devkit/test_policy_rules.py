@@ -56,6 +56,7 @@ EGRESS: dict[str, tuple[list[Json], list[str]]] = {
         [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "169.254.0.0/16"]}}]}],
         ["ip daddr 0.0.0.0/0 ip daddr != 10.0.0.0/8 ip daddr != 169.254.0.0/16 return"],
     ),
+    "a block of IPv6, which no pod here has": ([{"to": [{"ipBlock": {"cidr": "::/0"}}]}], []),
     "pods of its own namespace": (
         [{"to": [{"podSelector": {"matchLabels": {"app": "two"}}}]}],
         ["ip daddr { 10.244.0.3 } return"],

@@ -3,7 +3,6 @@
 Guests of tests run in busybox: a shell, sha256sum, a web server and client, in one file of 2 MB.
 """
 
-import gzip
 import hashlib
 import io
 import json
@@ -15,6 +14,7 @@ from devkit.toolchain import cache
 
 BUSYBOX = "rig.fallow.dev/busybox:1"
 PAUSE = "rig.fallow.dev/pause:1"
+PYTHON = "rig.fallow.dev/python:1"
 COREDNS = "rig.fallow.dev/coredns:1"
 _MODE = 0o755
 
@@ -26,6 +26,7 @@ def write_image(
     *,
     links: Mapping[str, str] | None = None,
     entrypoint: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
     user: str = "65532:65532",
 ) -> Path:
     """Write an image of a few files as an OCI archive; returns `path`.
@@ -33,14 +34,18 @@ def write_image(
     `programs` gives a file for each path in the image, `links` symbolic links. The same input gives the same
     bytes, and so the same digest.
     """
-    system = _tar(programs, links or {})
-    layer = gzip.compress(system, compresslevel=1, mtime=0)
+    layer = _tar(programs, links or {})  # not compressed: it is read once, on this machine
+    variables = [f"{key}={value}" for key, value in {"PATH": "/bin", **(environ or {})}.items()]
     config = json.dumps(
         {
             "architecture": cache.target().rpartition("-")[2],
             "os": "linux",
-            "config": {"Entrypoint": list(entrypoint), "User": user, "Env": ["PATH=/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(system)]},
+            "config": {
+                "Entrypoint": list(entrypoint),
+                "User": user,
+                "Env": variables,
+            },
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         },
         sort_keys=True,
     ).encode()
@@ -49,7 +54,7 @@ def write_image(
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
-            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar+gzip", layer)],
+            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
         },
         sort_keys=True,
     ).encode()

@@ -45,6 +45,12 @@ def _network(node: dict[str, list[str]]) -> None:
         _run("ip", "address", "add", f"{address}/32", "dev", "lo")
     # Pods reach each other and the node by routes; a route that leads out of here there is not.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    # Every interface gives itself an IPv6 address of its link, by which a pod would reach its node past all
+    # rules; pods' interfaces are made after this.
+    for scope in ("all", "default"):
+        setting = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
+        if setting.exists():
+            setting.write_text("1")
 
 
 def _run(*command: str) -> None:

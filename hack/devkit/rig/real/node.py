@@ -23,6 +23,7 @@ from devkit.rig.manifests import ROOT, Manifests, parse
 from devkit.rig.planes import Plane, plain_environment
 from devkit.rig.processes import Processes
 from devkit.rig.real import cgroups, configs, images, machine, nvidia
+from devkit.rig.real.python_image import write_python_image
 
 READY_SECONDS = 120.0
 _MANIFESTS = Path(__file__).with_name("manifests.yaml")
@@ -141,6 +142,7 @@ class RealNode:
         sleep = ("/bin/busybox", "sleep", "2147483647")
         return [
             images.write_image(into / "busybox.tar", images.BUSYBOX, shell, links=links),
+            write_python_image(into / "python.tar", images.PYTHON, busybox=busybox),
             images.write_image(into / "pause.tar", images.PAUSE, shell, entrypoint=sleep),
             images.write_image(
                 into / "coredns.tar",

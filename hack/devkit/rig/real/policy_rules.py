@@ -124,6 +124,8 @@ def _peers(
         return
     for peer in peers:
         if block := peer.get("ipBlock"):
+            if ":" in block["cidr"]:
+                continue  # a real node has no IPv6 at all
             without = "".join(f" ip {side} != {part}" for part in block.get("except") or ())
             yield f"ip {side} {block['cidr']}{without}", ()
             continue
