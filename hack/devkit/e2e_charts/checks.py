@@ -39,14 +39,14 @@ def settled(hub: Cluster, job: Json) -> None:
     _until(hub, "the job to settle", _job(job), lambda now: _true(now, "Settled"))
 
 
-def claimed(hub: Cluster, job: Json) -> None:
-    """Wait until every claim of a job is settled, and it has one."""
+def waits(hub: Cluster, job: Json) -> None:
+    """Wait until every task of a job waits again and none runs anywhere."""
 
-    def paid(listed: Json) -> bool:
-        mine = _of(listed, job)
-        return bool(mine) and all(claim.get("status", {}).get("state") == "Settled" for claim in mine)
+    def all_wait(now: Json) -> bool:
+        counts = now["status"]["counts"]
+        return bool(counts["pending"] == job["spec"]["tasks"] and not counts["running"])
 
-    _until(hub, "the claims of a deleted job", f"{API}/paymentclaims", paid)
+    _until(hub, "the job to wait for another provider", _job(job), all_wait)
 
 
 def each_index_once(hub: Cluster, job: Json) -> None:

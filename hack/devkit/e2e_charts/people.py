@@ -171,10 +171,7 @@ class Owner:
         self._member.kubectl("exec", f"--namespace={GUESTS}", guest["metadata"]["name"], "--", *command)
 
     def leaves(self) -> None:
-        """Remove the chart, as docs/owner.md says under "Leaving"."""
-        pause = json.dumps({"spec": {"paused": True}})
-        self._member.kubectl("patch", "offer", "default", "--type=merge", "-p", pause)
-        self._member.kubectl("wait", "--for=delete", "pod", "--all", f"--namespace={GUESTS}", "--timeout=90s")
+        """Remove the chart, as docs/owner.md says under "Leaving": its hooks do the rest."""
         self._member.helm("uninstall", "fallow-agent", f"--namespace={SYSTEM}", *_WAIT)
 
     def _release(self, verb: str, *more: str) -> None:

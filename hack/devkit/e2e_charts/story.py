@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from devkit.errors import DevkitError
 from devkit.image import OUTPUT
 from devkit.rig.bare import Cluster, bare
 from devkit.rig.real import why_not as no_real_pods
+from fallow import __version__
 
 GPUS = 8
 
@@ -51,8 +52,12 @@ def run(*, image: Path | None = None, keep: bool = False) -> dict[str, Any]:
         ):
             clock.next("the image on both nodes")
             for cluster in clusters.values():
-                cluster.node.load(image)
-            _play(clusters, clock, state)
+                cluster.node.load(image, name=f"docker.io/library/fallow:{__version__}")
+            try:
+                _play(clusters, clock, state)
+            except (DevkitError, AssertionError):
+                _write_down(clusters, state / "logs")
+                raise
     except (DevkitError, AssertionError) as error:
         raise DevkitError(f"{clock.name}: {error}\nLogs: {state / 'logs'}") from error
     if keep:
@@ -107,14 +112,28 @@ def _play(clusters: dict[str, Cluster], clock: _Clock, state: Path) -> None:
     checks.running_guests(member, job, count=4)
     owner.leaves()
     checks.node_is_clean(member)
+    checks.waits(hub, job)  # for another provider: what was reclaimed is not paid, and not lost
     submitter.gives_up(job)
-    checks.claimed(hub, job)
 
     clock.next("helm uninstall of the hub")
     kept = checks.what_is_kept(hub)
     admin.uninstalls()
     assert checks.what_is_kept(hub) == kept, "the uninstall took jobs, claims or kinds with it"
     checks.namespaces_can_go(hub, f"provider-{MEMBER}", "fallow-system")
+
+
+def _write_down(clusters: dict[str, Cluster], logs: Path) -> None:
+    """Keep what the clusters know of a failure: they are gone in a moment."""
+    for name, cluster in clusters.items():
+        asked = [("get", "pods,jobs,events", "-A", "-o", "wide"), ("describe", "pods", "-A")]
+        for space, part in (("fallow-system", "agent"), ("fallow-system", "hub"), ("fallow-probe", "probe"),
+                            ("fallow-system", "settler"), ("fallow-system", "leaving")):  # fmt: skip
+            selector = f"--selector=app.kubernetes.io/component={part}"
+            asked.append(("logs", f"--namespace={space}", selector, "--tail=-1", "--prefix"))
+        with (logs / f"{name}.seen.txt").open("w") as file:
+            for words in asked:
+                with suppress(DevkitError):
+                    file.write(f"$ kubectl {' '.join(words)}\n{cluster.kubectl(*words)}\n")
 
 
 class _Clock:

@@ -89,17 +89,23 @@ class RealNode:
         wiring.write_text(json.dumps(self._wiring, indent=1))
         self._start("wires", [sys.executable, "-m", "devkit.rig.real.wires", wiring])
         self._start_containerd()
-        self.load(*self._images())
+        for archive in self._images():
+            self.load(archive)
         self._start_kubelet()
         self._start_proxy()
         self._start_policies()
         self._describe(gpus, labels)
         self._wait()
 
-    def load(self, *archives: Path) -> None:
-        """Load images into the node's containerd from OCI archives."""
-        for archive in archives:
-            self.run("ctr", "--namespace=k8s.io", "images", "import", str(archive), seconds=300)
+    def load(self, archive: Path, *, name: str | None = None) -> None:
+        """Load an image into the node's containerd from an OCI archive, under `name` where one is given."""
+        ctr = ("ctr", "--namespace=k8s.io", "images")
+        self.run(*ctr, "import", str(archive), seconds=300)
+        if name:
+            digest = images.digest_of(archive)
+            listed = [line.split() for line in self.run(*ctr, "list").splitlines()]
+            present = [words[0] for words in listed if digest in words]
+            self.run(*ctr, "tag", "--force", present[0], name)
 
     def run(self, *command: str, seconds: float = 60.0) -> str:
         """Run a command on the node to its end; return its output. Raises RigError with the reason."""
