@@ -13,7 +13,7 @@ from devkit.scenario.submitting import Json, a_job
 
 REAL_NODE = f"{REAL_MEMBER}-real"
 GUESTS = "/api/v1/namespaces/fallow-guests/pods"
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 240.0
 
 
 def a_real_job(tasks: int, script: str, *, gpus: int = 1, **spec: Any) -> Json:

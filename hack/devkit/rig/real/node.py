@@ -100,7 +100,7 @@ class RealNode:
     def load(self, archive: Path, *, name: str | None = None) -> None:
         """Load an image into the node's containerd from an OCI archive, under `name` where one is given."""
         ctr = ("ctr", "--namespace=k8s.io", "images")
-        self.run(*ctr, "import", str(archive), seconds=300)
+        self.run(*ctr, "import", str(archive.absolute()), seconds=300)
         if name:
             digest = images.digest_of(archive)
             listed = [line.split() for line in self.run(*ctr, "list").splitlines()]

@@ -31,7 +31,7 @@ def runtime_spec(directory: Path, hardware: Hardware) -> Path:
     if done.returncode:
         raise RigError(f"ctr oci spec: {done.stderr.strip()}")
     spec = json.loads(done.stdout)
-    spec["process"].setdefault("env", []).append(f"FAKE_NVML_SCRIPT={_SCRIPT}/hardware.ini")
+    spec["process"]["env"] = [f"FAKE_NVML_SCRIPT={_SCRIPT}/hardware.ini"]
     place = _LIBRARIES[cache.target().rpartition("-")[2]]
     for source, target in (
         (library, f"/usr/lib/{place}/libnvidia-ml.so.1"),
