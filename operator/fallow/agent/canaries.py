@@ -71,6 +71,7 @@ class Canaries:
     def tell(self, offer: OfferSpec, nodes: Iterable[Node], *, now: datetime) -> float:
         """Do what is next in each pool; returns the seconds until something is due without any change."""
         self._load()
+        nodes = list(nodes)
         pods = {pod.name: pod for pod in self._views.canaries()}
         wanted = bool(unproven_checks(offer)) and not offer.paused and offer.mode == "Offer"
         if not wanted:
