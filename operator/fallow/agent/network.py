@@ -155,6 +155,8 @@ class NetworkWrites:
             with suppress(NotFound):
                 await self._api.delete(NETWORK_POLICY, name, namespace=self._namespace)
             return
+        # A merge patch with an empty selector would leave the old one's labels in place.
+        spec = {**spec, "podSelector": {"matchLabels": None, **spec["podSelector"]}}
         try:
             await self._api.patch(NETWORK_POLICY, name, {"spec": spec}, namespace=self._namespace)
         except NotFound:
