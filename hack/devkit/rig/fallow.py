@@ -40,7 +40,14 @@ LEDGER_CREDIT = "1000000"
 """Credit limit of the account in ledger mode, in whole tokens."""
 
 
-def start(rig: Rig, *, payments: str, ports: Ports, say: Callable[[str], None]) -> None:
+def start(
+    rig: Rig,
+    *,
+    payments: str,
+    ports: Ports,
+    say: Callable[[str], None],
+    hub_settings: Mapping[str, str] | None = None,
+) -> None:
     """Start the chain (unless payments are a ledger's) and Fallow; return once a job could run.
 
     Raises RigError when a program ends, or what it should make ready stays unready.
@@ -60,7 +67,7 @@ def start(rig: Rig, *, payments: str, ports: Ports, say: Callable[[str], None]) 
     }
     _people(rig, chain, signers, payees)
     common = _common(hub_id, chain)
-    _start_hub(rig, common, ports)
+    _start_hub(rig, common, ports, hub_settings or {})
     _start_settler(rig, common, chain, ports)
     for name in rig.members:
         _start_agent(rig, common, name, payees[name], signers[name], ports)
@@ -128,7 +135,13 @@ def offer(member: Member) -> Json:
         cpu_core_hour=member.prices["cpu"],
         memory_gib_hour=member.prices["memory_gib"],
     )
-    spec = OfferSpec(prices=prices, images=("*",), accounts_allowed=("*",), accept_unproven=CAGE_CHECKS)
+    spec = OfferSpec(
+        prices=prices,
+        images=("*",),
+        accounts_allowed=("*",),
+        replicate=True,
+        accept_unproven=CAGE_CHECKS,
+    )
     return _thing("Offer", "default", spec)
 
 
@@ -195,8 +208,9 @@ def _common(hub_id: bytes, chain: Chain | None) -> dict[str, str]:
     return environ
 
 
-def _start_hub(rig: Rig, common: dict[str, str], ports: Ports) -> None:
-    _start(rig, "hub", "hub", {**common, "FALLOW_KUBECONFIG": str(rig.identities["hub"])}, ports)
+def _start_hub(rig: Rig, common: dict[str, str], ports: Ports, settings: Mapping[str, str]) -> None:
+    own = {f"FALLOW_{name}": value for name, value in settings.items()}
+    _start(rig, "hub", "hub", {**common, **own, "FALLOW_KUBECONFIG": str(rig.identities["hub"])}, ports)
 
 
 def _start_settler(rig: Rig, common: dict[str, str], chain: Chain | None, ports: Ports) -> None:

@@ -5,7 +5,7 @@ so `down` needs nothing else, and works after an `up` that was killed at any poi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -32,9 +32,12 @@ def up(
     with_fallow: bool = True,
     payments: Payments = "chain",
     fairness: bool = False,
+    hub_settings: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Rig:
     """Bring a rig up in the directory `state` and return it once everything on it is ready.
+
+    `hub_settings` are environment variables of the hub, without their prefix (`PREEMPTION__ENABLED`).
 
     `fairness`: the hub's API server has few seats, dealt out by priority and fairness. Members default to
     aurora and borealis with two nodes of eight accelerators. Raises RigError, with nothing left running, when
@@ -58,7 +61,7 @@ def up(
                 if with_fallow:
                     from devkit.rig.fallow import start
 
-                    start(rig, payments=payments, ports=ports, say=say)
+                    start(rig, payments=payments, ports=ports, hub_settings=hub_settings or {}, say=say)
             rig.ready_seconds = time.monotonic() - started
             rig.write()
         except BaseException:

@@ -75,6 +75,7 @@ def terms_refusal(
             or too_much_storage(
                 spec.template.wire()["spec"], most_mib=terms.quote.limits.max_ephemeral_storage_mib
             )
+            or _unwanted_copies(terms)
             or _uncaged(spec)
         )
     except (FallowError, ValueError) as error:
@@ -192,6 +193,12 @@ def _too_long(terms: Terms) -> str:
     longest = terms.quote.limits.max_run_seconds
     if terms.task_timeout_seconds > longest:
         return f"a task may run {terms.task_timeout_seconds} s, the Quote allows {longest} s"
+    return ""
+
+
+def _unwanted_copies(terms: Terms) -> str:
+    if terms.replicas > 1 and not terms.quote.replicate:
+        return "its tasks are replicated, and the Quote takes no part in that"
     return ""
 
 

@@ -19,7 +19,7 @@ from fallow.kube.client import JSON
 from fallow.resources.placement import HandedBack, Progress
 from fallow.resources.ranges import EMPTY, IndexRanges
 
-_PROGRESS_FIELDS = ("ended", "handedBack", "lastWords", "results", "receipt")
+_PROGRESS_FIELDS = ("ended", "handedBack", "lastWords", "results", "reveals", "receipt")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -75,6 +75,7 @@ def next_quote(
         image_patterns=image_patterns(offer),
         accounts_allowed=offer.accounts_allowed,
         accounts_refused=offer.accounts_refused,
+        replicate=offer.replicate,
         payee=identity.payee,
         signer=identity.signer,
         agent_version=__version__,

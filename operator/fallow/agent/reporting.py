@@ -16,6 +16,7 @@ from eth_account.signers.local import LocalAccount
 from fallow.agent.admission import Refusal
 from fallow.agent.outcomes import Ending
 from fallow.agent.running import Decisions
+from fallow.agent.sealing import reveal_of, sealed, told_of
 from fallow.agent.site import Record
 from fallow.agent.work import Work
 from fallow.kube.conditions import condition, merged
@@ -63,6 +64,14 @@ def recorded(
             added.setdefault(index, ending)
     taken = before.settled | IndexRanges.of(added)
     handed_back = _merged_hand_backs(progress.handed_back, returned, taken=taken)
+    reveals: tuple[str, ...] = ()
+    if work.sealed:
+        opened = {i: reveal_of(e.ended, work=work, key=key) for i, e in added.items()}
+        reveals = tuple(str(reveal) for reveal in opened.values() if reveal is not None)
+        added = {
+            i: e if (reveal := opened[i]) is None else sealed(e, reveal, placement_uid=work.uid)
+            for i, e in added.items()
+        }
     ended = (*progress.ended, *(str(e.ended) for e in added.values()))
     words = [e.last_words for e in added.values() if e.last_words is not None]
     return Progress(
@@ -70,6 +79,7 @@ def recorded(
         handed_back=handed_back,
         last_words=(*progress.last_words, *words)[-MAX_LAST_WORDS:],
         results=(*progress.results, *_results(work, added.values()))[:MAX_RESULTS],
+        reveals=(*progress.reveals, *reveals),
         receipt=_receipt(progress, ended, added, work=work, key=key) if added else progress.receipt,
     )
 
@@ -88,6 +98,7 @@ def seeded(progress: Progress, reported: Progress) -> Progress:
         ),
         last_words=progress.last_words or reported.last_words,
         results=progress.results or reported.results,
+        reveals=progress.reveals or reported.reveals,
         receipt=max(receipts, key=lambda r: r.sequence, default=None),
     )
 
@@ -108,7 +119,8 @@ def report(
     this generation's spec is settled in it.
     """
     settled = read_record(progress).settled
-    finished = not (work.tasks - settled) or before.get("state") == "Finished"
+    reveals, results, hidden = told_of(work, progress)
+    finished = not (work.tasks - settled or hidden) or before.get("state") == "Finished"
     begun = bool(progress.ended) or running > 0
     state = "Finished" if finished else "Running" if begun else "Pending"
     conditions = merged(
@@ -120,7 +132,8 @@ def report(
         ended=progress.ended,
         handed_back=progress.handed_back,
         last_words=progress.last_words,
-        results=progress.results,
+        results=results,
+        reveals=reveals,
         receipt=progress.receipt,
         observed_generation=work.generation,
         state=state,

@@ -58,6 +58,16 @@ class Work:
         return IndexRanges.parse(self.spec.released)
 
     @cached_property
+    def reveal(self) -> IndexRanges:
+        """Tasks whose sealed results the hub wants to see."""
+        return IndexRanges.parse(self.spec.reveal)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether other owners run copies of its tasks: results are committed to first, revealed later."""
+        return self.spec.terms.replicas > 1
+
+    @cached_property
     def requests(self) -> Requests:
         """Effective requests of one task."""
         return effective_requests(self.spec.template.wire()["spec"])

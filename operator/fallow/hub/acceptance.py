@@ -197,8 +197,13 @@ def _shape(job: Mapping[str, Any], spec: ComputeJobSpec) -> Iterator[str]:
         yield "spec.parallelism of a gang must not be below spec.tasks: all its tasks run at once"
     if spec.gang and spec.results == "Inline" and spec.tasks > MAX_INLINE_TASKS:
         yield f"spec.tasks of a gang with inline results must be at most {MAX_INLINE_TASKS}"
-    if spec.verification.type != "None":
-        yield "spec.verification Replicate is not available on this hub yet: use None"
+    if spec.verification.type == "Replicate" and spec.gang:
+        yield "spec.verification Replicate does not go with spec.gang: a gang's tasks depend on each other"
+    if spec.verification.type == "Replicate" and (
+        spec.requirements.max_providers is not None
+        and spec.requirements.max_providers < (spec.verification.copies or 2)
+    ):
+        yield "spec.requirements.maxProviders must not be below spec.verification.copies"
     if spec.billing != "PerTask":
         yield "spec.billing PerInterval is not available on this hub yet: use PerTask"
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from fallow.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, NotLeading
+from fallow.hub.openings import fingerprint
 from fallow.hub.placements import JSON, Placed
 from fallow.hub.view import HubView
 from fallow.kube import kinds
@@ -154,6 +155,14 @@ class Carrier:
         if obj is not None:
             released = parse_optional(obj["spec"].get("released")) | tasks
             self._change(placed, obj, {**obj["spec"], "released": str(released)}, still=still)
+
+    def reveal(self, placed: Placed, tasks: IndexRanges) -> None:
+        """Ask for the sealed results of tasks, and pin what was committed to."""
+        obj = self._object(placed)
+        if obj is not None:
+            asked = parse_optional(obj["spec"].get("reveal")) | tasks
+            pinned = fingerprint(placed.ended, asked)
+            self._change(placed, obj, {**obj["spec"], "reveal": str(asked), "commitments": pinned})
 
     def delete_placement(self, placed: Placed) -> None:
         """Delete a placement that is claimed and absorbed."""

@@ -56,6 +56,8 @@ class Elsewhere:
     succeeded: IndexRanges = EMPTY
     failed_for_good: IndexRanges = EMPTY
     """Tasks whose own failures have reached what the job pays for."""
+    disagreed: IndexRanges = EMPTY
+    """Replicated tasks of this placement whose result is not what the majority of copies says."""
 
 
 def assess(
@@ -119,6 +121,8 @@ def _reason(one: Ended, placed: Placed, *, broken: bool, longest: int) -> str:
 def _paid_elsewhere(one: Ended, elsewhere: Elsewhere) -> str:
     if one.outcome is Outcome.SUCCEEDED and one.index in elsewhere.succeeded:
         return "SecondSuccess"
+    if one.outcome is Outcome.SUCCEEDED and one.index in elsewhere.disagreed:
+        return "Disagreed"
     if one.outcome.is_own_failure and one.index in elsewhere.failed_for_good:
         return "FailureLimit"
     return ""

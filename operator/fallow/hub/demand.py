@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
-from fallow.hub import folding, job_status
+from fallow.hub import folding, job_status, replication
 from fallow.hub.acceptance import problem_of_account
 from fallow.hub.carrying import claim_key, job_key
 from fallow.hub.desk import Desk, has_condition
 from fallow.hub.fates import Step
 from fallow.hub.folding import read_folded
 from fallow.hub.jobs import NUMBERS_PER_RESERVATION, JobRecord, read_wish
-from fallow.hub.placements import JSON
+from fallow.hub.placements import JSON, Placed
 from fallow.hub.steps import Steps
 from fallow.hub.view import ASSUMED
 from fallow.kube.compare_and_set import merge_patch
@@ -65,15 +65,44 @@ class Demand:
             tasks=record.wish.spec.tasks,
             backoff_limit=record.wish.spec.backoff_limit_per_task,
         )
+        record.judged = record.folded
+        if replication.is_replicated(record.wish.spec):
+            self._judge(record, list(live))
         for placed in live:
             self._steps.observe(placed, record)
             self._steps.take(placed, job, record)
-        if record.standing.pending and record.wish.verdict.accepted and not record.wish.spec.suspend:
+        if (
+            (record.standing.pending or record.standing.wants)
+            and record.wish.verdict.accepted
+            and not record.wish.spec.suspend
+        ):
             desk.memory.waiting.add(uid)
         else:
             desk.memory.waiting.discard(uid)
             record.wait = None
         self._expire(job, record)
+
+    def _judge(self, record: JobRecord, live: list[Placed]) -> None:
+        """Reach the verdicts that have become clear, and find the copies that are still missing."""
+        desk, spec = self._desk, record.wish.spec
+        assert spec is not None
+        assert record.standing is not None
+        taking_part = frozenset(
+            name
+            for name, one in desk.memory.standings.items()
+            if one.quote is not None and one.quote.replicate
+        )
+        rules = replication.rules_of(
+            spec,
+            extra=desk.settings.verification.extra_copies,
+            owners=replication.owners_taking_part(desk.view.providers, taking_part),
+        )
+        record.judged = replication.judged(
+            record.folded, live, rules, tasks=spec.tasks, failed=record.standing.failed
+        )
+        record.standing = replication.standing_of(
+            record.standing, record.judged, live, rules, tasks=spec.tasks
+        )
 
     def report(self, uid: str, now: float) -> bool:
         """Write a job's status where it differs, but not too often. `now` is monotonic.
@@ -181,7 +210,7 @@ class Demand:
 
     def _absorbed(self, uid: str, record: JobRecord) -> folding.Folded:
         """Return the job's folded contributions with every placement whose time has come."""
-        folded = record.folded
+        folded = record.judged
         for placed in self._desk.view.live(uid):
             if placed.uid.startswith(ASSUMED):
                 continue

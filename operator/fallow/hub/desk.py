@@ -14,6 +14,7 @@ from fallow.hub.flapping import Flapping
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed
 from fallow.hub.providers import Standing, Terms
+from fallow.hub.records import Records
 from fallow.hub.staleness import Staleness
 from fallow.hub.view import HubView
 from fallow.receipts.typed_data import Domain
@@ -54,6 +55,8 @@ class Memory:
     """By placement UID: the version whose receipt was checked, and what is wrong with it."""
     results_written: set[str] = field(default_factory=set)
     """Placements (by UID) whose inline results are in their job's namespace."""
+    asked_since: dict[str, float] = field(default_factory=dict)
+    """Since when (monotonic) a replicated placement (by UID) owes results that it was asked for."""
     later_jobs: dict[str, float] = field(default_factory=dict)
     """Jobs whose status was put off, and until when (monotonic)."""
     later_providers: dict[str, float] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class Memory:
         self.first_finished.pop(uid, None)
         self.receipts.pop(uid, None)
         self.unstartable.discard(uid)
+        self.asked_since.pop(uid, None)
         self.results_written.discard(uid)
 
 
@@ -92,6 +96,7 @@ class Desk:
         """Whether the watch on heartbeats lives: only then is silence silence."""
         self.memory = Memory()
         self.flapping = Flapping()
+        self.records = Records()
         self.decimals = settings.payments.token_decimals
         self.domain = Domain(
             chain_id=settings.payments.chain_id,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from fallow.hub import manifests, snapshots
+from fallow.hub import manifests, replication, snapshots
 from fallow.hub.asking import Asked
 from fallow.hub.carrying import job_key
 from fallow.hub.desk import Desk
@@ -85,6 +85,8 @@ class Dispatch:
                 placed.add(place.job_uid)
         for one in asked.waiting.values():
             wait = decisions.waits.get(one.uid)
+            if one.want is not None and wait is not None and not one.speaks and one.record.wait is not None:
+                continue  # one sentence stays, whichever of its copies was tried last
             if wait is not one.record.wait and wait != one.record.wait:
                 one.record.wait = wait
                 told.add(one.uid)
@@ -115,7 +117,14 @@ class Dispatch:
             return None
         if desk.carrier.busy(job_key(uid)):
             return None  # its status is being written: perhaps an absorption
-        return snapshots.Waiting(uid, job, record, account, record.avoided(desk.clock.monotonic()))
+        avoided = record.avoided(desk.clock.monotonic())
+        wants = record.standing.wants if record.standing is not None else ()
+        if not wants:
+            return snapshots.Waiting(uid, job, record, account, avoided)
+        # One set of copies a cycle: where it goes decides which owners the next one has to keep off.
+        turn = record.wants_tried % len(wants)
+        record.wants_tried += 1
+        return snapshots.Waiting(uid, job, record, account, avoided, want=wants[turn], speaks=turn == 0)
 
     def _as_it_was(self, place: Place, one: snapshots.Waiting) -> bool:
         """Return whether what a decision was made from is still there: job, account, Quote and standing."""
@@ -156,6 +165,8 @@ class Dispatch:
             quote=quote,
             hub_id=desk.settings.hub_id,
             payments=desk.settings.payments,
+            replicas=replication.most_paid(record.wish.spec, extra=desk.settings.verification.extra_copies),
+            lane=0 if one.want is None else one.want.lane,
             paid_failure_seconds=max(
                 0, record.wish.spec.budget.max_paid_failure_seconds - record.folded.paid_failure_seconds
             ),

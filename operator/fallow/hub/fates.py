@@ -1,6 +1,6 @@
 """What happens next to one placement: a pure function, so that every cycle says the same until it is done.
 
-    running → (stop | release) → finished → claim → results → absorb → delete
+    running → (stop | release | reveal) → finished → claim → results → absorb → delete
 
 Each step is one write, and each is decided from what the API server says, not from what this process
 remembers: a hub that dies between two steps goes on with the next one.
@@ -24,6 +24,7 @@ class Step(Enum):
     NONE = auto()
     STOP = auto()
     RELEASE = auto()
+    REVEAL = auto()
     CLAIM = auto()
     RESULTS = auto()
     ABSORB = auto()
@@ -37,7 +38,7 @@ class Fate:
     step: Step
     stop_reason: StopReason | None = None
     tasks: IndexRanges = EMPTY
-    """For a release: the tasks to take away."""
+    """For a release: the tasks to take away. For a reveal: those whose results to ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,19 @@ class Circumstances:
     has_results: bool = False
     """Whether there are inline results that are not copied to the job's namespace yet."""
     absorbed: bool = False
+    opening: IndexRanges = EMPTY
+    """Replicated tasks whose results may be opened."""
+    withheld: IndexRanges = EMPTY
+    """Replicated tasks whose results the agent was asked for too long ago."""
+    undecided: bool = False
+    """Whether replicated tasks of it have no written verdict yet."""
 
 
 def fate(placed: Placed, given: Circumstances) -> Fate:
     """Return the next step for a placement."""
     if _is_over(placed, given):
+        if given.undecided:
+            return Fate(Step.NONE)
         if given.owes and not given.claimed:
             return Fate(Step.CLAIM)
         if given.job != "Gone" and given.has_results and not given.absorbed:
@@ -76,6 +85,10 @@ def fate(placed: Placed, given: Circumstances) -> Fate:
             return Fate(Step.STOP, stop_reason="JobFinished")
     if (given.provider_lost or given.provider_removed) and given.job != "Gone" and placed.held:
         return Fate(Step.RELEASE, tasks=placed.held)
+    if given.withheld:
+        return Fate(Step.RELEASE, tasks=given.withheld)
+    if given.opening - placed.asked:
+        return Fate(Step.REVEAL, tasks=given.opening)
     return Fate(Step.NONE)
 
 

@@ -16,6 +16,7 @@ from fallow.hub.placements import JSON, Placed
 from fallow.resources.ended import Outcome
 from fallow.resources.money import format_amount, parse_amount
 from fallow.resources.ranges import EMPTY, IndexRanges, parse_optional
+from fallow.scheduler.replication import Want
 
 Failures = Mapping[int, IndexRanges]
 """Tasks by how often they have failed of themselves."""
@@ -51,6 +52,10 @@ class Folded:
     paid_failure_seconds: int = 0
     shares: Mapping[str, Share] = field(default_factory=dict)
     claims: int = 0
+    split: IndexRanges = EMPTY
+    """Replicated tasks whose copies have no majority."""
+    dissent: Mapping[int, IndexRanges] = field(default_factory=dict)
+    """By number of a live placement: tasks of which its copy is not what the majority says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,10 @@ class Standing:
     failures: Failures
     running: int
     shares: Mapping[str, Share]
+    wants: tuple[Want, ...] = ()
+    """Of a replicated job: the copies to place."""
+    opening: Mapping[int, IndexRanges] = field(default_factory=dict)
+    """Of a replicated job, by placement number: tasks whose results may be opened."""
 
     @property
     def complete(self) -> bool:
@@ -119,6 +128,8 @@ def absorb(folded: Folded, placed: Placed, paid: Paid) -> Folded:
     if placed.number in folded.placements:
         return folded
     done = succeeded_in(placed)
+    if placed.replicas > 1:  # a verdict has put them there, or has not
+        done = (done & folded.succeeded) - folded.dissent.get(placed.number, EMPTY)
     shares = dict(folded.shares)
     share = shares.get(placed.provider, Share())
     shares[placed.provider] = replace(
@@ -127,7 +138,8 @@ def absorb(folded: Folded, placed: Placed, paid: Paid) -> Folded:
         seconds=share.seconds + paid.seconds,
         amount=share.amount + paid.amount,
     )
-    return Folded(
+    return replace(
+        folded,
         placements=folded.placements | IndexRanges.of([placed.number]),
         succeeded=folded.succeeded | done,
         failures=add_failures(folded.failures, failed_in(placed)),
@@ -190,6 +202,8 @@ def read_folded(status: Mapping[str, Any], *, decimals: int) -> Folded:
             for one in raw.get("providers") or ()
         },
         claims=raw.get("claims") or 0,
+        split=parse_optional(raw.get("noMajority")),
+        dissent={one["placement"]: parse_optional(one["tasks"]) for one in raw.get("dissent") or ()},
     )
 
 
@@ -203,7 +217,20 @@ def write_folded(folded: Folded, *, settled_claims: int, decimals: int) -> JSON:
         "providers": write_shares(folded.shares, decimals=decimals),
         "claims": folded.claims,
         "settledClaims": settled_claims,
+        **_write_verdicts(folded),
     }
+
+
+def _write_verdicts(folded: Folded) -> JSON:
+    """Return what only replicated jobs have."""
+    said: JSON = {}
+    if folded.split:
+        said["noMajority"] = str(folded.split)
+    if folded.dissent:
+        said["dissent"] = [
+            {"placement": number, "tasks": str(tasks)} for number, tasks in sorted(folded.dissent.items())
+        ]
+    return said
 
 
 def write_failures(failures: Failures) -> list[JSON]:

@@ -78,6 +78,10 @@ def status_of(
         status["conditions"] = merged(conditions, changes, now=outside.now)
         return status
 
+    if folded.split:
+        said = f"Copies of {_tasks(len(folded.split))} gave different results, none of them to a majority: "
+        said += f"{_short(str(folded.split))}. All copies are paid. A result has to depend on the input only."
+        changes.append(condition("NonDeterministic", True, reason="NoMajority", message=said))
     changes += _progress(record, standing, outside, suspended=wish.spec.suspend)
     if _status(conditions, "Failed") == "True":
         # Its message quotes last words that are gone by now: it stays as it was said first.
@@ -143,7 +147,7 @@ def _progress(record: JobRecord, standing: Standing, outside: Outside, *, suspen
     if suspended:
         said = "spec.suspend is true: nothing starts."
         return [condition("Scheduled", False, reason="Suspended", message=said)]
-    if not standing.pending:
+    if not standing.pending and not standing.wants:
         return [condition("Scheduled", True, reason="AllPlaced", message="Every task has a place.")]
     if record.wait is not None:
         return [condition("Scheduled", False, reason=record.wait.reason, message=record.wait.sentence)]
@@ -189,7 +193,7 @@ def _message(job: JSON, record: JobRecord, standing: Standing, outside: Outside,
         done += f" and {len(places) - 4} more" if len(places) > 4 else ""
     if outside.account_problem:
         return f"{done}. {outside.account_problem}"[:1024]
-    if standing.pending and record.wait is not None:
+    if (standing.pending or standing.wants) and record.wait is not None:
         return f"{done}. {record.wait.sentence}"[:1024]
     return f"{done}."
 

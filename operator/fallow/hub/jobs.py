@@ -85,12 +85,17 @@ class JobRecord:
     followed: JSON | None = None
     """The object that it was added up from last."""
     folded: Folded = field(default_factory=Folded)
+    """As the job's status has it."""
+    judged: Folded = field(default_factory=Folded)
+    """With the verdicts on replicated tasks that the next status write adds."""
     standing: Standing | None = None
     account_problem: str = ""
     wait: Wait | None = None
     asked: Job | None = None
     """As the scheduler saw it last, and of which standing and account that was made."""
     asked_of: tuple[Standing, JSON] | None = None
+    wants_tried: int = 0
+    """How often copies of a replicated job were offered to the scheduler: each of its wants in turn."""
     avoid: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Providers to keep off for a while: how often they could not start its tasks, and until when."""
     last_words: str = ""

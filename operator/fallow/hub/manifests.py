@@ -16,6 +16,7 @@ from fallow.resources.naming import (
     placement_name,
     provider_namespace,
 )
+from fallow.resources.ranges import EMPTY, IndexRanges
 from fallow.scheduler.placing import Place
 from fallow.settings import PaymentsSettings
 
@@ -33,6 +34,8 @@ def placement(
     hub_id: str,
     payments: PaymentsSettings,
     paid_failure_seconds: int,
+    replicas: int = 1,
+    lane: int = 0,
 ) -> JSON:
     """Return the Placement for a decision; `number` is its attempt number, `term` the leader's."""
     assert record.wish.spec is not None
@@ -72,7 +75,8 @@ def placement(
                 ),
                 "billing": spec.billing,
                 "taskTimeoutSeconds": place.run_seconds,
-                "replicas": 1,
+                "replicas": replicas,
+                "replica": lane,
                 "backoffLimitPerTask": spec.backoff_limit_per_task,
                 "paidFailureSeconds": paid_failure_seconds,
             },
@@ -80,12 +84,14 @@ def placement(
     }
 
 
-def results(obj: JSON, placed: Placed, *, job: JSON) -> JSON:
+def results(obj: JSON, placed: Placed, *, job: JSON, refuted: IndexRanges = EMPTY) -> JSON:
     """Return the ConfigMap `<job>-results-<n>` with the results of a placement's counted successes.
+
+    `refuted` are tasks of which other copies say otherwise.
 
     It belongs to the job (same namespace), so Kubernetes' garbage collector deletes it with the job.
     """
-    counted = {one.index for one in placed.counted if one.outcome is Outcome.SUCCEEDED}
+    counted = {one.index for one in placed.counted if one.outcome is Outcome.SUCCEEDED} - set(refuted)
     meta = job["metadata"]
     return {
         "metadata": {

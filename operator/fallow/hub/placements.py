@@ -7,10 +7,11 @@ does not have is left out here, so that nobody else has to be careful.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fallow.errors import EndedError, RangesError
+from fallow.hub.openings import opened
 from fallow.receipts.attempts import payable_seconds
 from fallow.receipts.pricing import cumulative_amount
 from fallow.receipts.statements import unix_seconds
@@ -78,6 +79,18 @@ class Placed:
     """Seconds of counted attempts with a payable outcome, so far."""
     last_words: str
     """What the last failed guest said, in one line."""
+    owner: str = ""
+    """Who owns the provider, by the terms."""
+    replicas: int = 1
+    """Most successes of an index that are paid: more than 1 where its tasks are replicated."""
+    lane: int = 0
+    """Which copy of its tasks it runs."""
+    sealed: IndexRanges = EMPTY
+    """Counted successes of replicated tasks whose results are not opened yet."""
+    votes: Mapping[int, bytes] = field(default_factory=dict)
+    """Opened results of replicated tasks; see `hub.replication`."""
+    asked: IndexRanges = EMPTY
+    """Tasks whose results the agent was asked to open."""
 
     @property
     def provider(self) -> str:
@@ -102,7 +115,7 @@ class Placed:
         """
         if self.gang:
             return self.tasks if self.open and not self.released else EMPTY
-        return self.open - self.released
+        return (self.open - self.released) | self.sealed
 
     def slots_held(self) -> dict[str, int]:
         """Return how many slots it holds on each node: released tasks hold theirs until they are gone."""
@@ -131,6 +144,7 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
     # A task that was reported both ways has ended: that report carries the money.
     gone = (IndexRanges.of(one.index for one in ended) | handed) & tasks
     released = parse_optional(spec.get("released"))
+    sealed, votes = opened(obj, ended, released=released) if terms.get("replicas", 1) > 1 else (EMPTY, {})
     return Placed(
         name=meta["name"],
         namespace=meta["namespace"],
@@ -160,6 +174,12 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
         request=request,
         payable_seconds=payable_seconds(one for one in ended if one.index not in released),
         last_words=_last_words(status.get("lastWords") or ()),
+        owner=terms.get("ownerId") or "",
+        replicas=terms.get("replicas", 1),
+        lane=terms.get("replica", 0),
+        sealed=sealed,
+        votes=votes,
+        asked=parse_optional(spec.get("reveal")),
     )
 
 

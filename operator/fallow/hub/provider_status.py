@@ -28,8 +28,9 @@ def status_of(
     decimals: int,
     last_contact: datetime | None,
     now: datetime,
+    record: JSON | None = None,
 ) -> JSON:
-    """Return the whole status that a Provider should have."""
+    """Return the whole status that a Provider should have; `record` replaces the one that is there."""
     before = provider.get("status") or {}
     capacity, offered, held = _capacity(provider["metadata"]["name"], nodes, holdings)
     status: JSON = {
@@ -42,6 +43,8 @@ def status_of(
         "earned": format_amount(earned, decimals=decimals),
         "waiting": format_amount(waiting, decimals=decimals),
     }
+    if record is not None and any(record.values()):
+        status["record"] = record
     if last_contact is not None and _moved(before.get("lastContact"), last_contact):
         status["lastContact"] = rfc3339(last_contact)
     return status

@@ -18,6 +18,7 @@ from fallow.receipts.pricing import UnitPrices
 from fallow.receipts.statements import unit_prices, unix_seconds
 from fallow.resources.money import parse_amount
 from fallow.resources.quote import QuoteSpec
+from fallow.scheduler.replication import Want
 from fallow.scheduler.snapshot import (
     CPU,
     MEMORY,
@@ -45,6 +46,10 @@ class Waiting:
     record: JobRecord
     account: JSON
     avoided: frozenset[str] = frozenset()
+    want: Want | None = None
+    """Of a replicated job: the copies to place now."""
+    speaks: bool = True
+    """Whether the job is to say why these copies wait, when others wait too."""
 
 
 def budget_left(view: HubView, uid: str, record: JobRecord) -> int | None:
@@ -171,6 +176,8 @@ def provider_of(
         pools=pools(view, name, prices, label_keys=label_keys),
         refuses=standing.refuses,
         region=obj["spec"]["region"],
+        owner=obj["spec"]["ownerId"],
+        replicate=quote.replicate,
         isolation=quote.isolation,
         image_patterns=quote.image_patterns,
         accounts_allowed=quote.accounts_allowed,
@@ -263,7 +270,7 @@ def job_of(view: HubView, one: Waiting, shared: SharingSettings) -> Job | None:
         return None
     # NB: whatever else it depends on (placements, claims, its spec) makes the cycle add it up anew.
     known, of = record.asked, record.asked_of
-    same = of is not None and of[0] is record.standing and of[1] is one.account
+    same = of is not None and of[0] is record.standing and of[1] is one.account and one.want is None
     if known is not None and same and known.avoided_providers == one.avoided:
         return known
     key = key_of(one.account)
@@ -272,8 +279,10 @@ def job_of(view: HubView, one: Waiting, shared: SharingSettings) -> Job | None:
     record.asked = Job(
         uid=one.uid,
         name=f"{one.obj['metadata']['namespace']}/{one.obj['metadata']['name']}",
-        shape=replace(shape, account=one.account["spec"]["payer"].lower()),
-        pending=record.standing.pending,
+        shape=replace(shape, account=one.account["spec"]["payer"].lower(), replicated=one.want is not None),
+        pending=record.standing.pending if one.want is None else one.want.tasks,
+        other_owners=frozenset() if one.want is None else one.want.owners,
+        copies=1 if one.want is None else one.want.copies,
         account=key,
         quotas=sharing.quota_keys(key, shared),
         purses=purse_keys(one.account),

@@ -6,25 +6,37 @@ part of the job's own status (`demand`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import structlog
 
-from fallow.hub import claims, manifests
+from fallow.hub import claims, manifests, records
 from fallow.hub.carrying import claim_key, placement_key, results_key
 from fallow.hub.desk import Desk
 from fallow.hub.fates import Circumstances, Fate, Step, fate
-from fallow.hub.folding import Paid
+from fallow.hub.folding import Folded, Paid
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed, unstartable, was_only_late
+from fallow.hub.replication import undecided_in
 from fallow.hub.view import ASSUMED
 from fallow.receipts.epochs import claim_id
 from fallow.receipts.pricing import cumulative_amount
 from fallow.receipts.words import to_hex
 from fallow.resources.naming import claim_name
-from fallow.resources.ranges import EMPTY
+from fallow.resources.ranges import EMPTY, IndexRanges
 
 log = structlog.get_logger(__name__)
+
+REVEAL_SECONDS = 60.0
+"""How long an agent that is heard may take to open a result; then the task runs elsewhere, unpaid here."""
+
+
+class Sealing(TypedDict, total=False):
+    """What is special about the circumstances of a replicated placement."""
+
+    opening: IndexRanges
+    withheld: IndexRanges
+    undecided: bool
 
 
 class Steps:
@@ -44,15 +56,29 @@ class Steps:
             carrier.stop(placed, reason=decided.stop_reason)
         elif decided.step is Step.RELEASE:
             log.info("tasks are taken away", placement=placed.name, tasks=str(decided.tasks))
-            carrier.release(placed, decided.tasks, still=lambda: self._is_lost(placed, record))
+            lost = self._is_lost(placed, record)
+            carrier.release(placed, decided.tasks, still=lambda: not lost or self._is_lost(placed, record))
+        elif decided.step is Step.REVEAL:
+            carrier.reveal(placed, decided.tasks)
         elif decided.step is Step.CLAIM:
             self._claim(placed, record)
         elif decided.step is Step.RESULTS:
             assert job is not None
-            self._copy_results(placed, job)
-        elif decided.step is Step.DELETE:
+            assert record is not None
+            refuted = record.folded.dissent.get(placed.number, EMPTY) | record.folded.split
+            self._copy_results(placed, job, refuted)
+        elif decided.step is Step.DELETE and self._on_record(placed, record):
             carrier.delete_placement(placed)
             self._desk.memory.forget_placement(placed.uid)
+
+    def _on_record(self, placed: Placed, record: JobRecord | None) -> bool:
+        """Return whether what became of a placement is in its provider's record; if not, see to it."""
+        desk = self._desk
+        found = records.tally(placed, record.folded if record is not None else Folded())
+        if desk.records.counted(placed, found, desk.view.providers.get(placed.provider)):
+            return True
+        desk.view.touched_providers.add(placed.provider)
+        return False
 
     def fate_of(self, placed: Placed, record: JobRecord | None) -> Fate:
         """Return the next step for a placement."""
@@ -106,7 +132,31 @@ class Steps:
             claimed=claimed,
             has_results=over and record is not None and self._has_results(placed, record),
             absorbed=record is not None and placed.number in record.folded.placements,
+            **(self._sealing(placed, record) if placed.replicas > 1 else {}),
         )
+
+    def _sealing(self, placed: Placed, record: JobRecord | None) -> Sealing:
+        """Return how far the verification of a replicated placement is."""
+        state = _state_of(record)
+        if record is None or record.standing is None or state in ("Gone", "Complete"):
+            return {"opening": placed.sealed}  # nobody compares any more: what ended is paid
+        asked = placed.sealed & placed.asked
+        memory, now = self._desk.memory, self._desk.clock.monotonic()
+        withheld = EMPTY
+        if not asked:
+            memory.asked_since.pop(placed.uid, None)
+        else:
+            due = memory.asked_since.setdefault(placed.uid, now) + REVEAL_SECONDS
+            if now >= due and not self._desk.staleness.silent(placed.provider):
+                withheld = asked
+                record.could_not_start(placed.provider, now)
+            else:
+                memory.later_jobs.setdefault(placed.job_uid, max(due, now + 1))
+        return {
+            "opening": record.standing.opening.get(placed.number, EMPTY),
+            "withheld": withheld,
+            "undecided": bool(undecided_in(placed, record.folded, record.standing.failed)),
+        }
 
     def _is_lost(self, placed: Placed, record: JobRecord | None) -> bool:
         """Return whether a placement's unfinished tasks go elsewhere now."""
@@ -148,10 +198,16 @@ class Steps:
             for count, tasks in record.folded.failures.items():
                 if count > record.wish.spec.backoff_limit_per_task:
                     failed |= tasks
+        disagreed = EMPTY
+        if placed.replicas > 1:  # one success of each owner is paid
+            others = [one for one in others if one["spec"]["terms"]["ownerId"] == placed.owner]
+            succeeded = EMPTY
+            if record is not None:
+                disagreed = record.folded.dissent.get(placed.number, EMPTY)
         for claim in others:
             if claim["spec"]["placement"]["uid"] != placed.uid:
                 succeeded |= claims.successes_of(claim)
-        return claims.Elsewhere(succeeded=succeeded, failed_for_good=failed)
+        return claims.Elsewhere(succeeded=succeeded, failed_for_good=failed, disagreed=disagreed)
 
     def _owes(self, placed: Placed, record: JobRecord | None) -> bool:
         """Return whether something is payable, and signed for."""
@@ -203,13 +259,13 @@ class Steps:
         some = obj is not None and bool((obj.get("status") or {}).get("results"))
         return some and placed.uid not in self._desk.memory.results_written
 
-    def _copy_results(self, placed: Placed, job: JSON) -> None:
+    def _copy_results(self, placed: Placed, job: JSON, refuted: IndexRanges) -> None:
         obj = self._desk.object_of(placed)
         if obj is None or self._desk.carrier.busy(results_key(placed.uid)):
             return
         written = self._desk.memory.results_written
         self._desk.carrier.create_results(
-            manifests.results(obj, placed, job=job),
+            manifests.results(obj, placed, job=job, refuted=refuted),
             job_uid=placed.job_uid,
             done_for=lambda: written.add(placed.uid),
         )

@@ -97,6 +97,13 @@ class Supply:
             decimals=desk.decimals,
             last_contact=datetime.fromisoformat(renewed) if renewed else None,
             now=datetime.fromtimestamp(desk.clock.unix(), UTC),
+            record=desk.records.next_record(
+                name,
+                provider.get("status") or {},
+                is_there=lambda placement: (
+                    desk.view.placements.get(placement, namespace=provider_namespace(name)) is not None
+                ),
+            ),
         )
         before = provider.get("status") or {}
         if merge_patch(before, status):
@@ -105,6 +112,7 @@ class Supply:
                 desk.memory.later_providers[name] = due
                 return True
             self._written_at[name] = now
+            desk.records.told(name)
             desk.carrier.provider_status(provider, status)
         return True
 

@@ -75,6 +75,8 @@ EndedString = Annotated[
     str, Field(pattern=r"^[0-9]+:[0-9]+:[0-9]+:[SFTRLUC]:[A-Za-z0-9_-]{0,43}$", max_length=72)
 ]
 """One ended attempt, `index:attempt:seconds:outcome:digest`; see `fallow.resources.ended`."""
+RevealString = Annotated[str, Field(pattern=r"^[0-9]+:[A-Za-z0-9_-]{22}:[A-Za-z0-9_-]{43}$", max_length=80)]
+"""What opens the commitment of one task, `index:salt:digest`; see `fallow.resources.reveal`."""
 
 
 class Condition(Model):

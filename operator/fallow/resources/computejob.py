@@ -169,6 +169,14 @@ ProviderShares = Annotated[
 ]
 
 
+class Dissent(Model):
+    """Tasks of one placement whose result is not what the majority of copies says."""
+
+    placement: Annotated[int, Field(ge=0)]
+    """The placement's number."""
+    tasks: Ranges
+
+
 class Folded(Model):
     """What placements that no longer exist have contributed; the rest is derived from live ones.
 
@@ -185,6 +193,16 @@ class Folded(Model):
     """Claims written for absorbed placements."""
     settled_claims: Annotated[int, Field(ge=0)] = 0
     """Those of them that are settled."""
+    no_majority: Ranges = ""
+    """Replicated tasks on whose result no majority of copies agrees."""
+    dissent: Annotated[
+        tuple[Dissent, ...],
+        Field(
+            max_length=4096,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["placement"]},
+        ),
+    ] = ()
+    """What live placements say otherwise than the majority; it is not paid."""
 
 
 class ComputeJobStatus(Model):

@@ -112,6 +112,9 @@ class OfferSpec(Model):
     accounts_refused: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=256)] = ()
     image_digests: bool = False
     """Only images that are named by digest (…@sha256:…)."""
+    replicate: bool = False
+    """Whether guests may be copies of tasks that other owners run too, so that results can be compared. Such
+    work is paid once the copies agree, not when it ends."""
     egress: Annotated[str, Field(pattern="^(None|AllowList|Internet)$", max_length=16)] = "None"
     """What guests may reach besides their own gang: nothing, `egressRanges`, or all but private ranges."""
     egress_ranges: Annotated[tuple[Cidr, ...], Field(max_length=64)] = ()

@@ -22,6 +22,7 @@ from fallow.resources.base import (
     Model,
     Name,
     Ranges,
+    RevealString,
     Text,
     condition_column,
     rule,
@@ -67,6 +68,10 @@ class PlacementSpec(Model):
     released: Ranges = ""
     """Tasks that the hub took away again. Written before they are placed elsewhere; what still ends here
     for such an index does not count."""
+    reveal: Ranges = ""
+    """Replicated tasks whose result is wanted now: every copy has committed to one (decision record 220)."""
+    commitments: Annotated[str, Field(max_length=64)] = ""
+    """SHA-256 of the `ended` strings of `reveal`, as they were when they were asked about."""
     desired: Literal["Run", "Stop"] = "Run"
     """Stop: end every guest, start none."""
     stop_reason: (
@@ -124,6 +129,12 @@ class Progress(Model):
         tuple[InlineResult, ...],
         Field(max_length=256, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = ()
+    reveals: Annotated[
+        tuple[RevealString, ...],
+        Field(max_length=MAX_TASKS_PER_PLACEMENT, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """What the commitments of replicated tasks were made from: `index:salt:digest`. All of them in the
+    GuestSet, on the hub those that `spec.reveal` asked for."""
     receipt: SignedReceipt | None = None
     """The latest; it covers every entry of `ended`."""
 

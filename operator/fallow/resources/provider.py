@@ -15,6 +15,7 @@ from fallow.resources.base import (
     Kind,
     Label63,
     Model,
+    Name,
     Timestamp,
     condition_column,
     rule,
@@ -53,8 +54,16 @@ class ProviderRecord(Model):
 
     succeeded: Annotated[int, Field(ge=0)] = 0
     lost: Annotated[int, Field(ge=0)] = 0
+    """Lost with their node, or taken away because it was silent or too slow."""
     reclaimed: Annotated[int, Field(ge=0)] = 0
+    agreed: Annotated[int, Field(ge=0)] = 0
+    """Results that a majority of copies by other owners confirmed."""
     disagreed: Annotated[int, Field(ge=0)] = 0
+    """Results that a majority of copies by other owners contradicted."""
+    counted: Annotated[
+        tuple[Name, ...], Field(max_length=256, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = ()
+    """Placements that are counted here and not deleted yet: none is counted twice."""
 
 
 class ProviderStatus(Model):

@@ -38,8 +38,11 @@ class Terms(Model):
     billing: Literal["PerTask", "PerInterval"] = "PerTask"
     task_timeout_seconds: Annotated[int, Field(ge=1)]
     """min(job's, Quote's): what one attempt can cost at most follows from it."""
-    replicas: Annotated[int, Field(ge=1, le=5)] = 1
-    """Successes of one index that are paid."""
+    replicas: Annotated[int, Field(ge=1, le=10)] = 1
+    """Successes of one index that are paid, each to another owner. More than one: the task is replicated, and
+    its result stays sealed until the hub asks for it."""
+    replica: Annotated[int, Field(ge=0, le=9)] = 0
+    """Which copy of its tasks this placement runs; 0 unless replicated."""
     backoff_limit_per_task: Annotated[int, Field(ge=0)] = 2
     paid_failure_seconds: Annotated[int, Field(ge=0)] = 0
     """Seconds of own failures that this placement may still charge."""

@@ -68,7 +68,7 @@ class Backfill:
             if seen >= MAX_POOLS:
                 break
             name = candidate.place.provider.name
-            if name in hunt.job.avoided_providers or not hunt.may_use(name):
+            if hunt.barred(candidate) is not None or not hunt.may_use(name):
                 continue
             if hunt.job.gang and not admits(hunt, candidate, self._capacity, self._limits):
                 continue

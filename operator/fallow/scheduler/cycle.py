@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from fallow.scheduler.backfill import Backfill
 from fallow.scheduler.capacity import Capacity
-from fallow.scheduler.explain import Wait, explain
+from fallow.scheduler.explain import Wait, explain, too_few_owners
 from fallow.scheduler.fairness import Shares, take_turns
 from fallow.scheduler.hopeless import Hopeless
 from fallow.scheduler.placing import Hunt, Place, finish, hunt_gang, hunt_slots
@@ -73,6 +73,10 @@ def _decide(snapshot: Snapshot) -> Decisions:
             if hopeless.takes(job):
                 return False
             hunt = hunts[job.uid] = Hunt.of(job, capacity)
+        # 4a. No copy without its fellows: too few owners to compare results with would be money for nothing.
+        if job.copies > 1 and (alone := too_few_owners(hunt)) is not None:
+            waits[job.uid] = alone
+            return False
         most = hunt.slots_left if bound is None else bound
         if job.gang:
             taken = hunt_gang(hunt, capacity, snapshot.limits, now=snapshot.now)
@@ -92,7 +96,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
         finish(hunt, capacity, snapshot.limits)
     # 7. What is left waits; say why, in one sentence.
     for uid, hunt in hunts.items():
-        if hunt.left:
+        if hunt.left and uid not in waits:
             waits[uid] = explain(hunt, capacity, snapshot)
     waits |= hopeless.explain(snapshot)
     return Decisions(tuple(place for hunt in hunts.values() for place in hunt.places), waits)

@@ -58,6 +58,24 @@ def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> Wait:
     return Wait(f"{waiting}, each wants {wants}{reasons}{near}{when}.", "NoRoom")
 
 
+def too_few_owners(hunt: Hunt) -> Wait | None:
+    """Return why copies of a replicated job cannot all be placed; None when there are owners enough."""
+    owners = {
+        candidate.place.provider.owner
+        for candidate in hunt.outlook.candidates()
+        if hunt.barred(candidate) is None
+    }
+    if len(owners) >= hunt.job.copies:
+        return None
+    count, there = len(hunt.job.pending), len(owners)
+    have = f"{len(hunt.job.other_owners)} have one already, " if hunt.job.other_owners else ""
+    return Wait(
+        f"{count} task{'s wait' if count != 1 else ' waits'}: {hunt.job.copies} more copies need as many "
+        f"owners; {have}{there} other{' takes' if there == 1 else 's take'} part, fit and are open now.",
+        "TooFewOwners",
+    )
+
+
 def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, str, int, str]:
     """Return what is the same for all such jobs: what a task wants, what the nodes lack, the nearest fit."""
     job, outlook = hunt.job, hunt.outlook
@@ -147,6 +165,7 @@ _DEMANDS: dict[Obstacle, Callable[[Shape, int], str]] = {
     ),
     Obstacle.REGION: lambda shape, _: f"requirements.regions {_list(shape.requirements.regions)}",
     Obstacle.ISOLATION: lambda shape, _: f"requirements.isolation {shape.requirements.isolation}",
+    Obstacle.NOT_REPLICATING: lambda _shape, _: "the wish for replicated verification",
     Obstacle.ACCOUNT: lambda shape, _: f"the need to work for payer {shape.account}",
     Obstacle.IMAGE: lambda shape, _: f"the need to allow the images {_list(shape.images)}",
     Obstacle.STORAGE: lambda shape, _: (

@@ -116,7 +116,8 @@ class Hunt:
         available = capacity.money(self.job)
         if self.job.budget_left is not None:
             available = min(available, self.job.budget_left - self.spent)
-        return available
+        # What further copies will cost is not reserved yet: so much has to be there for each of them too.
+        return available if self.job.copies == 1 else available // self.job.copies
 
     def miss(self, amount: int) -> None:
         """Note a reservation that the money did not cover."""
@@ -129,6 +130,13 @@ class Hunt:
             return True
         used = self.job.providers_used | {one.candidate.place.provider.name for one in self.drafts.values()}
         return provider in used or len(used) < most
+
+    def barred(self, candidate: Candidate) -> Obstacle | None:
+        """Return why this job, and not every job of its shape, keeps off a place; None when it does not."""
+        provider = candidate.place.provider
+        if provider.name in self.job.avoided_providers:
+            return Obstacle.AVOIDED
+        return Obstacle.OTHER_COPY if provider.owner in self.job.other_owners else None
 
     def run_seconds(self, candidate: Candidate) -> int:
         """Return how long one of its tasks may run at a place."""
@@ -177,7 +185,7 @@ def admits(hunt: Hunt, candidate: Candidate, capacity: Capacity, limits: Limits)
     """Return whether a gang may use a place at all, room aside."""
     name = candidate.place.provider.name
     return (
-        name not in hunt.job.avoided_providers
+        hunt.barred(candidate) is None
         and hunt.may_use(name)
         and hunt.waiting <= hunt.job.most_per_placement(limits)
         and capacity.guests_left(name, hunt.waiting) >= hunt.waiting
@@ -215,7 +223,7 @@ def _slots_on(hunt: Hunt, tier: Tier, cell: Cell, capacity: Capacity, *, most: i
     """Return how many slots the job may take on one node of a cell, at most `most`."""
     place, job = cell.place, hunt.job
     provider = place.provider
-    if provider.name in job.avoided_providers:
+    if provider.name in job.avoided_providers or provider.owner in job.other_owners:
         return 0
     draft = hunt.drafts.get(place.key)
     if draft is None:
@@ -346,8 +354,8 @@ def obstacles(hunt: Hunt, capacity: Capacity, limits: Limits, *, now: int) -> di
     for candidate in hunt.outlook.candidates():
         place, nodes = candidate.place, len(candidate.place.pool.nodes)
         name = place.provider.name
-        if name in hunt.job.avoided_providers:
-            count(Obstacle.AVOIDED, nodes)
+        if (barred := hunt.barred(candidate)) is not None:
+            count(barred, nodes)
         elif not hunt.may_use(name):
             count(Obstacle.MAX_PROVIDERS, nodes)
         elif capacity.guests_left(name, 1) <= 0 or (

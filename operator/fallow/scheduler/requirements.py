@@ -32,6 +32,7 @@ class Obstacle(StrEnum):
     ACCELERATOR_MEMORY = "have too little accelerator memory"
     INTERCONNECT = "have another interconnect"
     LABELS = "lack the labels"
+    NOT_REPLICATING = "belong to providers that take no part in replicated verification"
     TOO_SMALL = "are too small for one task even when empty"
     UNPRICED = "have no price for what the task requests"
     PRICE = "cost more than the job pays"
@@ -39,6 +40,7 @@ class Obstacle(StrEnum):
     GANG = "have room for single tasks but not, within their provider, for the whole gang"
     GUEST_LIMIT = "belong to providers whose limit of guests is reached"
     AVOIDED = "belong to providers that could not start its tasks a moment ago"
+    OTHER_COPY = "belong to owners that have another copy of the tasks"
     RESERVED = "are kept for a larger job that has waited longer"
     MAX_PROVIDERS = "belong to further providers than requirements.maxProviders lets the job use"
 
@@ -50,6 +52,7 @@ PASSING = frozenset(
         Obstacle.GANG,
         Obstacle.GUEST_LIMIT,
         Obstacle.AVOIDED,
+        Obstacle.OTHER_COPY,
         Obstacle.RESERVED,
         Obstacle.MAX_PROVIDERS,
     }
@@ -85,6 +88,10 @@ def _region(shape: Shape, provider: Provider, _pool: Pool) -> bool:
 def _isolation(shape: Shape, provider: Provider, _pool: Pool) -> bool:
     wanted = shape.requirements.isolation
     return not wanted or any(given in ISOLATIONS[ISOLATIONS.index(wanted) :] for given in provider.isolation)
+
+
+def _replicates(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    return provider.replicate or not shape.replicated
 
 
 def _storage(shape: Shape, provider: Provider, _pool: Pool) -> bool:
@@ -149,6 +156,7 @@ CHECKS: tuple[tuple[Obstacle, Check], ...] = (
     (Obstacle.NOT_ASKED, _asked),
     (Obstacle.REGION, _region),
     (Obstacle.ISOLATION, _isolation),
+    (Obstacle.NOT_REPLICATING, _replicates),
     (Obstacle.ACCOUNT, _account),
     (Obstacle.IMAGE, _image),
     (Obstacle.STORAGE, _storage),
@@ -219,6 +227,7 @@ def _terms(provider: Provider, pool: Pool) -> tuple[object, ...]:
         provider.refuses,
         provider.region,
         provider.isolation,
+        provider.replicate,
         provider.image_patterns,
         provider.accounts_allowed,
         provider.accounts_refused,

@@ -56,6 +56,8 @@ class Shape:
     """The payer's address, for Quotes that name accounts."""
     max_price: int | None = None
     """Most the job pays for a task-hour."""
+    replicated: bool = False
+    """Only providers that take part in replicated verification."""
 
     @property
     def accelerators(self) -> tuple[tuple[str, int], ...]:
@@ -89,6 +91,11 @@ class Job:
     """Providers it has used so far, for `max_providers`."""
     avoided_providers: frozenset[str] = frozenset()
     """Providers that could not start its tasks a moment ago."""
+    other_owners: frozenset[str] = frozenset()
+    """Owners that have another copy of these tasks: not to be given this one."""
+    copies: int = 1
+    """Copies of these tasks that are missing, this one included: as many owners must be there to take them,
+    and the money must last for all of them."""
     budget_left: int | None = None
     """What `maxTotal` leaves after what was spent and reserved; None without a limit."""
     created: int = 0
@@ -141,6 +148,10 @@ class Provider:
     refuses: str = ""
     """Why it takes no new work, as the reason of its Schedulable condition; empty when it does."""
     region: str = ""
+    owner: str = ""
+    """Who owns it; the same for several providers of one owner."""
+    replicate: bool = False
+    """Whether it takes part in replicated verification."""
     isolation: tuple[str, ...] = ("NonRoot",)
     """Isolations that guests get on request."""
     image_patterns: tuple[str, ...] = ("*",)

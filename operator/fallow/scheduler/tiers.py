@@ -130,6 +130,7 @@ class Outlook:
         """Return whether what keeps the job from places is the same for every job of this shape."""
         return (
             not job.avoided_providers
+            and not job.other_owners
             and job.shape.requirements.max_providers is None
             and not (job.gang and limits_guests)
         )

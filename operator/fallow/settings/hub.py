@@ -48,6 +48,14 @@ class SharingSettings(Group):
     """Most accelerators that the jobs of one namespace hold at once; no limit by default."""
 
 
+class VerificationSettings(Group):
+    """Replicated tasks: copies by distinct owners whose results are compared."""
+
+    extra_copies: int = Field(default=2, ge=0, le=4)
+    """Most further copies of a task whose copies disagree. 2: two liars among four copies are outvoted by
+    the third honest one, and a task that gives another result each time costs no more than that."""
+
+
 class HubSettings(CommonSettings):
     """The hub's operator: accepts jobs, schedules them over providers and writes claims."""
 
@@ -56,4 +64,5 @@ class HubSettings(CommonSettings):
     silence: ProviderSilenceSettings = ProviderSilenceSettings()
     jobs: JobSettings = JobSettings()
     sharing: SharingSettings = SharingSettings()
+    verification: VerificationSettings = VerificationSettings()
     writers: WriterSettings = WriterSettings()
