@@ -34,6 +34,8 @@ GATED_PATIENCE = timedelta(seconds=120)
 UNSCHEDULED_PATIENCE = timedelta(seconds=60)
 """How long it may say nothing at all."""
 
+PREEMPTED = "it gave way to a job of higher priority"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
@@ -199,6 +201,8 @@ class _Case:
             return f"the hub said Stop ({self.work.spec.stop_reason or 'no reason given'})"
         if index in self.work.released:
             return "the hub released it"
+        if index in self.work.preempted:
+            return PREEMPTED
         return ""
 
     def _gang_fate(self) -> Outcome | None:
@@ -244,6 +248,8 @@ class _Case:
     def _why_never(self, guest: Guest) -> Refusal:
         if why := self._hub_stops(guest.index):
             released = not self.gone and not self.work.stopped
+            if why == PREEMPTED:
+                return Refusal(reason="Preempted", message=why)
             return Refusal(reason="Released" if released else "Stopped", message=why)
         if self.refusal is not None:
             return self.refusal
@@ -276,6 +282,7 @@ class _Case:
             yield waiting, Refusal(reason="Stopped", message=self._hub_stops(-1))
             return
         yield waiting & self.work.released, Refusal(reason="Released", message="The hub released it.")
+        yield waiting & self.work.preempted, Refusal(reason="Preempted", message=PREEMPTED)
         if self.refusal is not None:
             yield waiting, self.refusal
             return

@@ -58,6 +58,11 @@ class Work:
         return IndexRanges.parse(self.spec.released)
 
     @cached_property
+    def preempted(self) -> IndexRanges:
+        """Tasks that give way to a job of higher priority."""
+        return IndexRanges.parse(self.spec.preempted)
+
+    @cached_property
     def reveal(self) -> IndexRanges:
         """Tasks whose sealed results the hub wants to see."""
         return IndexRanges.parse(self.spec.reveal)

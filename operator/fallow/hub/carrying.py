@@ -156,6 +156,13 @@ class Carrier:
             released = parse_optional(obj["spec"].get("released")) | tasks
             self._change(placed, obj, {**obj["spec"], "released": str(released)}, still=still)
 
+    def preempt(self, placed: Placed, tasks: IndexRanges) -> None:
+        """Have tasks give way to a job of higher priority."""
+        obj = self._object(placed)
+        if obj is not None:
+            going = parse_optional(obj["spec"].get("preempted")) | tasks
+            self._change(placed, obj, {**obj["spec"], "preempted": str(going)})
+
     def reveal(self, placed: Placed, tasks: IndexRanges) -> None:
         """Ask for the sealed results of tasks, and pin what was committed to."""
         obj = self._object(placed)

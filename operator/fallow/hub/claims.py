@@ -108,7 +108,8 @@ def _reason(one: Ended, placed: Placed, *, broken: bool, longest: int) -> str:
     if broken:
         return "GangBroken"
     cancelled = one.outcome is Outcome.CANCELLED
-    if cancelled and not (placed.stopped and placed.stop_reason in SUBMITTERS_REASONS):
+    wanted = one.index in placed.preempted or (placed.stopped and placed.stop_reason in SUBMITTERS_REASONS)
+    if cancelled and not wanted:
         return "NotCancelled"
     if one.seconds > longest:
         return "LongerThanObserved"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -12,6 +13,7 @@ from fallow.hub.carrying import job_key
 from fallow.hub.desk import Desk
 from fallow.hub.jobs import UNRESERVED_NUMBERS
 from fallow.hub.placements import JSON
+from fallow.hub.preemption import Preemption
 from fallow.hub.slices import Slices
 from fallow.hub.view import ASSUMED, account_says
 from fallow.receipts.statements import timestamp
@@ -40,6 +42,7 @@ class Dispatch:
         self._scheduler = Scheduler()
         self._supplies = snapshots.Supplies()
         self._asked = Asked(desk, self._ready)
+        self._preemption = Preemption(desk)
 
     def touch(self, uids: Iterable[str]) -> None:
         """Take in that these jobs were added up anew."""
@@ -70,12 +73,16 @@ class Dispatch:
             shared=desk.settings.sharing,
             supplies=self._supplies,
         )
+        if self._preemption.enabled:
+            victims, may_lose = self._preemption.victims(), self._preemption.may_lose()
+            snapshot = replace(snapshot, victims=victims, may_lose=may_lose)
         decisions: Decisions
         if len(asked.jobs) < MANY_JOBS:
             decisions = self._scheduler.schedule(snapshot)
         else:
             decisions = yield lambda: self._scheduler.schedule(snapshot)
         placed: set[str] = set()
+        self._preemption.carry_out(decisions.evictions)
         told: set[str] = set()
         for place in decisions.places:
             yield None

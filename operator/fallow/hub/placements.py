@@ -22,7 +22,7 @@ from fallow.resources.ranges import EMPTY, IndexRanges, parse_optional
 
 JSON = dict[str, Any]
 
-NOT_OUR_DOING = frozenset({"Released", "Stopped"})
+NOT_OUR_DOING = frozenset({"Released", "Stopped", "Preempted"})
 """Reasons for handing back that only answer the hub's own wish; all others call for a back-off."""
 SUPPLY_MOVED = frozenset({"NoRoom", "OfferClosed", "GangDidNotFit"})
 """Reasons that say no more than that the supply was another by the time the work arrived."""
@@ -89,6 +89,8 @@ class Placed:
     """Counted successes of replicated tasks whose results are not opened yet."""
     votes: Mapping[int, bytes] = field(default_factory=dict)
     """Opened results of replicated tasks; see `hub.replication`."""
+    preempted: IndexRanges = EMPTY
+    """Tasks that were asked to give way to a job of higher priority."""
     asked: IndexRanges = EMPTY
     """Tasks whose results the agent was asked to open."""
 
@@ -179,6 +181,7 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
         lane=terms.get("replica", 0),
         sealed=sealed,
         votes=votes,
+        preempted=parse_optional(spec.get("preempted")),
         asked=parse_optional(spec.get("reveal")),
     )
 

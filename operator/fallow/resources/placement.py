@@ -68,6 +68,9 @@ class PlacementSpec(Model):
     released: Ranges = ""
     """Tasks that the hub took away again. Written before they are placed elsewhere; what still ends here
     for such an index does not count."""
+    preempted: Ranges = ""
+    """Tasks that give way to a job of higher priority: they stop, stay this placement's until they have
+    ended, and are paid up to then."""
     reveal: Ranges = ""
     """Replicated tasks whose result is wanted now: every copy has committed to one (decision record 220)."""
     commitments: Annotated[str, Field(max_length=64)] = ""

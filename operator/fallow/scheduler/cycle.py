@@ -17,6 +17,7 @@ from fallow.scheduler.explain import Wait, explain, too_few_owners
 from fallow.scheduler.fairness import Shares, take_turns
 from fallow.scheduler.hopeless import Hopeless
 from fallow.scheduler.placing import Hunt, Place, finish, hunt_gang, hunt_slots
+from fallow.scheduler.preemption import Eviction, preempt
 from fallow.scheduler.snapshot import Job, Snapshot
 
 
@@ -27,6 +28,8 @@ class Decisions:
     places: tuple[Place, ...]
     waits: dict[str, Wait]
     """By job UID."""
+    evictions: tuple[Eviction, ...] = ()
+    """Who gives way to a job of higher priority."""
 
 
 def schedule(snapshot: Snapshot) -> Decisions:
@@ -99,7 +102,9 @@ def _decide(snapshot: Snapshot) -> Decisions:
         if hunt.left and uid not in waits:
             waits[uid] = explain(hunt, capacity, snapshot)
     waits |= hopeless.explain(snapshot)
-    return Decisions(tuple(place for hunt in hunts.values() for place in hunt.places), waits)
+    # 8. Where the hub's admin allows it, guests of lower priority give way to what still waits.
+    evictions = preempt(hunts.values(), capacity, snapshot)
+    return Decisions(tuple(place for hunt in hunts.values() for place in hunt.places), waits, evictions)
 
 
 class Scheduler:
@@ -115,7 +120,11 @@ class Scheduler:
         """
         if self._last is not None:
             before, decisions = self._last
-            if not decisions.places and before == replace(snapshot, now=before.now):
+            if (
+                not decisions.places
+                and not decisions.evictions
+                and before == replace(snapshot, now=before.now)
+            ):
                 return decisions
         decisions = schedule(snapshot)
         self._last = (snapshot, decisions)

@@ -8,7 +8,7 @@ money in the token's smallest unit; time in whole seconds. Nodes of one provider
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fallow.receipts.pricing import UnitPrices
 from fallow.receipts.requests import Requests
@@ -217,6 +217,30 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Victim:
+    """Slots that a placement holds on a node and would give up for a job of higher priority."""
+
+    placement: str
+    """Its name: unique among placements."""
+    provider: str
+    node: str
+    request: tuple[tuple[str, int], ...]
+    slots: int
+    priority: int
+    account: str
+    cost: int = 0
+    """Work that is lost with one slot, in the token's smallest unit."""
+    whole: bool = False
+    """Whether all of its slots on all nodes go together: a gang."""
+    leaving: int = 0
+    """Slots that were asked to go already and are not free yet; `slots` are the others."""
+
+    def less(self, slots: int) -> Victim:
+        """Return the same with fewer slots."""
+        return replace(self, slots=self.slots - slots)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that the hub's settings put on decisions."""
 
@@ -244,6 +268,10 @@ class Snapshot:
     accounts: tuple[Account, ...] = ()
     running: tuple[Running, ...] = ()
     """What holds capacity, as far as its end is known; without it nothing is reserved."""
+    victims: tuple[Victim, ...] = ()
+    """What may have to give way to a job of higher priority; empty where preemption is off."""
+    may_lose: tuple[tuple[str, int], ...] = ()
+    """How many running tasks each account may still lose to preemption now."""
     now: int = 0
     """Unix time, compared with `Running.ends_at` only."""
     workload: tuple[tuple[Shape, int], ...] = ()

@@ -48,6 +48,16 @@ class SharingSettings(Group):
     """Most accelerators that the jobs of one namespace hold at once; no limit by default."""
 
 
+class PreemptionSettings(Group):
+    """Whether guests of lower priority give way. Off: priorities are the submitters' own words."""
+
+    enabled: bool = False
+    """Whether a job that finds no room may end tasks of jobs with a lower priority."""
+    tasks_per_account_per_hour: int = Field(default=64, ge=0)
+    """Most running tasks that one account loses to preemption in an hour. The account pays for what they
+    ran: this bounds what others' priorities cost it."""
+
+
 class VerificationSettings(Group):
     """Replicated tasks: copies by distinct owners whose results are compared."""
 
@@ -65,4 +75,5 @@ class HubSettings(CommonSettings):
     jobs: JobSettings = JobSettings()
     sharing: SharingSettings = SharingSettings()
     verification: VerificationSettings = VerificationSettings()
+    preemption: PreemptionSettings = PreemptionSettings()
     writers: WriterSettings = WriterSettings()
