@@ -61,8 +61,13 @@ def _decide(snapshot: Snapshot) -> Decisions:
     backfill = Backfill(capacity, snapshot.running, snapshot.limits, now=snapshot.now)
     problems = {purse.key: purse.problem for purse in snapshot.purses if purse.problem}
     hopeless = Hopeless(capacity, backfill)
+    lowest = min((victim.priority for victim in snapshot.victims), default=None)
     hunts: dict[str, Hunt] = {}
     waits: dict[str, Wait] = {}
+
+    def finds_no_room(job: Job) -> bool:
+        may_preempt = lowest is not None and job.priority > lowest
+        return not may_preempt and hopeless.takes(job)
 
     def turn(job: Job, bound: int | None) -> bool:
         # 3. No money may be drawn at all: say so and look no further.
@@ -73,7 +78,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
         # 4. Take what fits now: it is gone for the jobs behind.
         hunt = hunts.get(job.uid)
         if hunt is None:
-            if hopeless.takes(job):
+            if finds_no_room(job):
                 return False
             hunt = hunts[job.uid] = Hunt.of(job, capacity)
         # 4a. No copy without its fellows: too few owners to compare results with would be money for nothing.
@@ -91,7 +96,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
         return not job.gang and taken >= most and hunt.slots_left > 0
 
     # 2. Give the jobs their turns: priority, fair share, age. Who finds no room anyway needs none.
-    hopeful = [job for job in snapshot.jobs if job.pending and (problems or not hopeless.takes(job))]
+    hopeful = [job for job in snapshot.jobs if job.pending and (problems or not finds_no_room(job))]
     take_turns(hopeful, shares, turn)
 
     # 6. Queue the next tasks behind the slots found, and deal the indexes.
