@@ -85,6 +85,15 @@ class Charges:
                 del claimed[created]
         return self._reserved_by_account[account] + (claimed.total() if claimed else 0)
 
+    def namespace_in_a_day(self, namespace: str, *, now: int) -> int:
+        """Return the same for all accounts that a namespace has, or had."""
+        accounts = {*self._reserved_by_account, *self._claimed}
+        return sum(
+            self.in_a_day(account, now=now)
+            for account in sorted(accounts)
+            if account.partition("/")[0] == namespace
+        )
+
     def _unseen(self, payer: str, observed_block: int) -> list[tuple[tuple[int, str], int]]:
         """Return what was settled after the block that the balance was read at."""
         return [one for one in self._settled.get(payer, Counter()).items() if one[0][0] > observed_block]

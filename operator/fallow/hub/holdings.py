@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from fallow.hub.placements import Placed
-from fallow.scheduler.snapshot import NATIVE, Running
+from fallow.hub.placements import JSON, Placed
+from fallow.receipts.statements import unix_seconds
+from fallow.scheduler.snapshot import CPU, MEMORY, NATIVE, Running
 
 Place = tuple[str, str]
 """(provider, node)."""
@@ -33,7 +34,12 @@ class Holdings:
         self.held_by: dict[str, Counter[str]] = {}
         """What the placements of an account ("namespace/name") hold, by resource name."""
         self.used_by: dict[str, Counter[tuple[int, Request]]] = {}
-        """Payable seconds of an account's present placements, by when they began (in steps) and request."""
+        """Payable seconds of an account's claims, and of its placements without one, by when they began (in
+        steps) and request. Claims stay for days: what was used before a restart is known after it."""
+        self._claims: dict[tuple[str, str], tuple[str, tuple[int, Request], int]] = {}
+        """By the claim's namespace and name: account, began and request, seconds."""
+        self._claimed: Counter[str] = Counter()
+        """Seconds by placement UID."""
         self.accelerators_of: Counter[str] = Counter()
         """Accelerators held, all kinds together, by account ("namespace/name") and by namespace."""
         self._running: dict[tuple[str, str], tuple[Running, ...]] = {}
@@ -48,6 +54,25 @@ class Holdings:
         """Count a placement out, as it was when it was added."""
         self._count(placed, -1)
         self._running.pop((placed.namespace, placed.name), None)
+
+    def claim(self, name: tuple[str, str], claim: JSON, *, placed: Placed | None, deleted: bool) -> None:
+        """Count a claim's seconds instead of those of its placement (`placed`, if it is live)."""
+        uid = claim["spec"]["placement"]["uid"]
+        if placed is not None:
+            self._count(placed, -1)
+        before = self._claims.pop(name, None)
+        if before is not None:
+            self._use(before[0], before[1], -before[2])
+            self._claimed[uid] -= before[2]
+        if not deleted:
+            account, began, request, seconds = _use_of(claim)
+            self._claims[name] = (account, (began // USE_STEP_SECONDS, request), seconds)
+            self._use(account, (began // USE_STEP_SECONDS, request), seconds)
+            self._claimed[uid] += seconds
+        if not self._claimed[uid]:
+            del self._claimed[uid]
+        if placed is not None:
+            self._count(placed, 1)
 
     def running(self) -> Iterator[Running]:
         """Yield what holds capacity, each with the moment at which time-outs have ended it."""
@@ -75,12 +100,16 @@ class Holdings:
                 del self._on_node[place]
         if total:
             self._count_slots(placed, sign * total)
-        if placed.payable_seconds:
-            used = self.used_by.setdefault(placed.account, Counter())
+        unclaimed = placed.payable_seconds - self._claimed[placed.uid]
+        if unclaimed > 0:
             key = (placed.created // USE_STEP_SECONDS, placed.request)
-            used[key] += sign * placed.payable_seconds
-            if not used[key]:
-                del used[key]
+            self._use(placed.account, key, sign * unclaimed)
+
+    def _use(self, account: str, key: tuple[int, Request], seconds: int) -> None:
+        used = self.used_by.setdefault(account, Counter())
+        used[key] += seconds
+        if not used[key]:
+            del used[key]
 
     def _count_slots(self, placed: Placed, slots: int) -> None:
         held = self.held_by.setdefault(placed.account, Counter())
@@ -89,6 +118,27 @@ class Holdings:
             if name not in NATIVE:
                 self.accelerators_of[placed.account] += slots * amount
                 self.accelerators_of[placed.account.partition("/")[0]] += slots * amount
+
+
+def _use_of(claim: JSON) -> tuple[str, int, Request, int]:
+    """Return whose use a PaymentClaim tells of, since when, of what, and for how many seconds."""
+    spec = claim["spec"]
+    terms, observed = spec["terms"], spec.get("observations") or {}
+    given = terms.get("requests") or {}
+    request: Request = tuple(
+        sorted(
+            (name, amount)
+            for name, amount in {
+                CPU: given.get("cpuMillicores") or 0,
+                MEMORY: given.get("memoryMiB") or 0,
+                **(given.get("accelerators") or {}),
+            }.items()
+            if amount
+        )
+    )
+    began = observed.get("placedAt") or claim["metadata"]["creationTimestamp"]
+    account = f"{terms['accountNamespace']}/{terms['accountName']}"
+    return account, unix_seconds(began), request, spec.get("seconds") or 0
 
 
 def running_of(placed: Placed) -> tuple[Running, ...]:

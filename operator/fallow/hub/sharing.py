@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fallow.hub.holdings import USE_STEP_SECONDS, Holdings
+from fallow.hub.quotas import name_of
 from fallow.hub.view import HubView
 from fallow.scheduler.fairness import decayed
-from fallow.scheduler.snapshot import Account, Quota, Running
+from fallow.scheduler.snapshot import Account, Purse, Quota, Running
 from fallow.settings import SharingSettings
 
 _MOMENT_SECONDS = 60
@@ -27,7 +28,10 @@ def accounts(
     view: HubView, keys: Iterable[str], settings: SharingSettings, *, now: int
 ) -> tuple[Account, ...]:
     """Return what each account ("namespace/name") holds, and what its placements still present have used."""
-    return tuple(_account(view.holdings, key, settings, now=now) for key in sorted(set(keys)))
+    return tuple(
+        replace(_account(view.holdings, key, settings, now=now), weight=view.grants.weight(key))
+        for key in sorted(set(keys))
+    )
 
 
 def _account(holdings: Holdings, key: str, settings: SharingSettings, *, now: int) -> Account:
@@ -45,26 +49,38 @@ def _account(holdings: Holdings, key: str, settings: SharingSettings, *, now: in
     return Account(key, held=tuple(held), used=tuple(sorted(used.items())))
 
 
-def quota_keys(account: str, settings: SharingSettings) -> tuple[str, ...]:
-    """Return the keys of the quotas that hold for jobs of an account."""
-    keys = []
-    if settings.accelerators_per_account is not None:
-        keys.append(f"account:{account}")
-    if settings.accelerators_per_namespace is not None:
-        keys.append(f"namespace:{account.partition('/')[0]}")
-    return tuple(keys)
+def quota_keys(view: HubView, account: str, settings: SharingSettings) -> tuple[str, ...]:
+    """Return the keys of the quotas of accelerators that hold for jobs of an account."""
+    return tuple(sorted(_most(view, account, settings)))
 
 
-def quotas(view: HubView, keys: Iterable[str], settings: SharingSettings) -> tuple[Quota, ...]:
+def quotas(view: HubView, accounts: Iterable[str], settings: SharingSettings) -> tuple[Quota, ...]:
     """Return what the quotas of these accounts leave."""
-    most = {
-        "account": (settings.accelerators_per_account, "the account's quota"),
-        "namespace": (settings.accelerators_per_namespace, "the namespace's quota"),
+    most = {key: amount for account in accounts for key, amount in _most(view, account, settings).items()}
+    return tuple(
+        Quota(key, max(0, amount - view.holdings.accelerators_of[key.partition(":")[2]]), name=name_of(key))
+        for key, amount in sorted(most.items())
+    )
+
+
+def _most(view: HubView, account: str, settings: SharingSettings) -> dict[str, int]:
+    """Return the quotas of an account: what its namespace was granted, else what the settings say for all."""
+    everybody = {
+        f"account:{account}": settings.accelerators_per_account,
+        f"namespace:{account.partition('/')[0]}": settings.accelerators_per_namespace,
     }
-    found = {}
-    for key in sorted({quota for account in keys for quota in quota_keys(account, settings)}):
+    found = {key: amount for key, amount in everybody.items() if amount is not None}
+    return found | view.grants.accelerators(account)
+
+
+def spend_purses(view: HubView, account: str, *, now: int) -> list[Purse]:
+    """Return what the quotas of spend per day leave for an account; `now` is Unix time."""
+    found = []
+    for key, most in sorted(view.grants.spend_per_day(account).items()):
         kind, _, whose = key.partition(":")
-        amount, name = most[kind]
-        held = view.holdings.accelerators_of[whose]
-        found[key] = Quota(key, max(0, (amount or 0) - held), name=name)
-    return tuple(found.values())
+        if kind == "account":
+            spent = view.charges.in_a_day(whose, now=now)
+        else:
+            spent = view.charges.namespace_in_a_day(whose, now=now)
+        found.append(Purse(f"spend-{key}", max(0, most - spent), name=name_of(key, daily=True)))
+    return found

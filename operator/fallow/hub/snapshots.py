@@ -93,7 +93,7 @@ def purses(view: HubView, accounts: Iterable[JSON], *, decimals: int, now: int) 
             left = parse_amount(limits["maxPerDay"], decimals=decimals)
             left -= view.charges.in_a_day(key, now=now)
             held.append(Purse(f"day:{key}", max(0, left), name=f"{name}'s limit maxPerDay"))
-        result[key] = held
+        result[key] = held + sharing.spend_purses(view, key, now=now)
     return result
 
 
@@ -284,8 +284,11 @@ def job_of(view: HubView, one: Waiting, shared: SharingSettings) -> Job | None:
         other_owners=frozenset() if one.want is None else one.want.owners,
         copies=1 if one.want is None else one.want.copies,
         account=key,
-        quotas=sharing.quota_keys(key, shared),
-        purses=purse_keys(one.account),
+        quotas=sharing.quota_keys(view, key, shared),
+        purses=(
+            *purse_keys(one.account),
+            *(f"spend-{quota}" for quota in sorted(view.grants.spend_per_day(key))),
+        ),
         providers_used=frozenset(record.standing.shares),
         avoided_providers=one.avoided,
         budget_left=budget_left(view, one.uid, record),

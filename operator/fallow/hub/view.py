@@ -19,6 +19,7 @@ from fallow.hub.acceptance import request_of
 from fallow.hub.charges import Charge, Charges
 from fallow.hub.holdings import Holdings
 from fallow.hub.placements import JSON, Placed, most_of, read
+from fallow.hub.quotas import Grants
 from fallow.kube import kinds
 from fallow.kube.view import Change, Key, View
 from fallow.receipts.statements import unix_seconds
@@ -41,6 +42,7 @@ class HubView:
         self.nodes = View(kinds.PROVIDER_NODE, dirty=self.dirty, on_change=self._node_changed)
         self.quotes = View(kinds.QUOTE, dirty=self.dirty, on_change=self._supply_changed)
         self.settlements = View(kinds.SETTLEMENT, dirty=self.dirty, on_change=self._settlement_changed)
+        self.namespaces = View(kinds.NAMESPACE, dirty=self.dirty, on_change=self._namespace_changed)
         # NB: heartbeats have an event of their own: hundreds a minute decide nothing.
         self.leases = View(kinds.LEASE, on_change=self._lease_changed)
 
@@ -57,6 +59,8 @@ class HubView:
         self._providers_of_payee: dict[str, set[str]] = {}
         self.holdings = Holdings()
         self.charges = Charges()
+        self.grants = Grants(decimals=decimals)
+        """What hub admins grant to namespaces and accounts."""
         self.supply_versions: Counter[str] = Counter()
         """By provider: grows whenever what it offers, or what is held of it, may have changed."""
         self.earned: Counter[str] = Counter()
@@ -95,6 +99,7 @@ class HubView:
             self.quotes,
             self.settlements,
             self.leases,
+            self.namespaces,
         )
 
     def synced(self) -> bool:
@@ -148,6 +153,14 @@ class HubView:
         self.touched_jobs.update(
             uid for uid, job in self.jobs_by_uid.items() if job["metadata"]["namespace"] == namespace
         )
+
+    def _namespace_changed(self, change: Change, obj: JSON) -> None:
+        if self.grants.take(obj, deleted=change == "DELETED"):
+            self.money_moved = True
+            name = obj["metadata"]["name"]
+            self.touched_jobs.update(
+                uid for uid, job in self.jobs_by_uid.items() if job["metadata"]["namespace"] == name
+            )
 
     def _provider_changed(self, change: Change, obj: JSON) -> None:
         name, payee = obj["metadata"]["name"], obj["spec"]["payee"].lower()
@@ -228,9 +241,11 @@ class HubView:
             self.claim_of[obj["spec"]["placement"]["uid"]] = obj
         self._count_waiting((namespace, name), obj if change != "DELETED" else None)
         self.charges.set_claim((namespace, name), None if change == "DELETED" else self._charge_of_claim(obj))
-        for placed in self.placed.get(job_uid, {}).values():
-            if placed.uid == obj["spec"]["placement"]["uid"]:
-                self._reserve(placed)
+        of_placement = obj["spec"]["placement"]["uid"]
+        live = next((one for one in self.placed.get(job_uid, {}).values() if one.uid == of_placement), None)
+        self.holdings.claim((namespace, name), obj, placed=live, deleted=change == "DELETED")
+        if live is not None:
+            self._reserve(live)
         self.touched_jobs.add(job_uid)
 
     def _count_waiting(self, key: tuple[str, str], claim: JSON | None) -> None:
