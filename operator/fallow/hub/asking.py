@@ -55,7 +55,10 @@ class Asked:
             if one is not None and job is not None:
                 self._keep(one, job)
             # NB: whoever waits for the answer to a write is touched by it.
-            restless = bool(one.record.avoid) if one is not None else not self._is_written(uid)
+            if one is None:
+                restless = not self._is_written(uid)
+            else:  # copies of a replicated job take turns
+                restless = bool(one.record.avoid) or one.want is not None
             if restless:
                 self._restless.add(uid)
 

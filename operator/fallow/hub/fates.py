@@ -60,6 +60,8 @@ class Circumstances:
     """Replicated tasks whose results may be opened."""
     withheld: IndexRanges = EMPTY
     """Replicated tasks whose results the agent was asked for too long ago."""
+    slow: IndexRanges = EMPTY
+    """Tasks that would be done sooner elsewhere."""
     undecided: bool = False
     """Whether replicated tasks of it have no written verdict yet."""
 
@@ -85,8 +87,8 @@ def fate(placed: Placed, given: Circumstances) -> Fate:
             return Fate(Step.STOP, stop_reason="JobFinished")
     if (given.provider_lost or given.provider_removed) and given.job != "Gone" and placed.held:
         return Fate(Step.RELEASE, tasks=placed.held)
-    if given.withheld:
-        return Fate(Step.RELEASE, tasks=given.withheld)
+    if given.withheld or given.slow:
+        return Fate(Step.RELEASE, tasks=given.withheld | given.slow)
     if given.opening - placed.asked:
         return Fate(Step.REVEAL, tasks=given.opening)
     return Fate(Step.NONE)

@@ -18,6 +18,7 @@ from fallow.hub.folding import Folded, Paid
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed, unstartable, was_only_late
 from fallow.hub.replication import undecided_in
+from fallow.hub.slowness import Slowness
 from fallow.hub.view import ASSUMED
 from fallow.receipts.epochs import claim_id
 from fallow.receipts.pricing import cumulative_amount
@@ -44,6 +45,7 @@ class Steps:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._slowness = Slowness(desk)
 
     def take(self, placed: Placed, job: JSON | None, record: JobRecord | None) -> None:
         """Take a placement its next step, unless one is under way."""
@@ -57,6 +59,9 @@ class Steps:
         elif decided.step is Step.RELEASE:
             log.info("tasks are taken away", placement=placed.name, tasks=str(decided.tasks))
             lost = self._is_lost(placed, record)
+            if not lost and record is not None:  # slow, or it withholds results: not there again at once
+                record.could_not_start(placed.provider, self._desk.clock.monotonic())
+                self._slowness.took(placed, decided.tasks)
             carrier.release(placed, decided.tasks, still=lambda: not lost or self._is_lost(placed, record))
         elif decided.step is Step.REVEAL:
             carrier.reveal(placed, decided.tasks)
@@ -69,6 +74,7 @@ class Steps:
             self._copy_results(placed, job, refuted)
         elif decided.step is Step.DELETE and self._on_record(placed, record):
             carrier.delete_placement(placed)
+            self._slowness.forget(placed.uid)
             self._desk.memory.forget_placement(placed.uid)
 
     def _on_record(self, placed: Placed, record: JobRecord | None) -> bool:
@@ -132,14 +138,25 @@ class Steps:
             claimed=claimed,
             has_results=over and record is not None and self._has_results(placed, record),
             absorbed=record is not None and placed.number in record.folded.placements,
+            slow=self._slow(placed, record),
             **(self._sealing(placed, record) if placed.replicas > 1 else {}),
         )
 
+    def _slow(self, placed: Placed, record: JobRecord | None) -> IndexRanges:
+        """Return the tasks that a slow place has had for too long."""
+        if not self._slowness.enabled or record is None or _state_of(record) != "Present":
+            return EMPTY
+        return self._slowness.tasks_of(placed, record)
+
     def _sealing(self, placed: Placed, record: JobRecord | None) -> Sealing:
         """Return how far the verification of a replicated placement is."""
-        state = _state_of(record)
-        if record is None or record.standing is None or state in ("Gone", "Complete"):
+        if record is None or record.standing is None or _state_of(record) == "Gone":
             return {"opening": placed.sealed}  # nobody compares any more: what ended is paid
+        # NB: verdicts that are not written yet may still change: nothing is claimed on their word.
+        failed = record.standing.failed - record.judged.split
+        undecided = bool(undecided_in(placed, record.folded, failed))
+        if record.standing.complete:
+            return {"opening": placed.sealed, "undecided": undecided}
         asked = placed.sealed & placed.asked
         memory, now = self._desk.memory, self._desk.clock.monotonic()
         withheld = EMPTY
@@ -149,13 +166,12 @@ class Steps:
             due = memory.asked_since.setdefault(placed.uid, now) + REVEAL_SECONDS
             if now >= due and not self._desk.staleness.silent(placed.provider):
                 withheld = asked
-                record.could_not_start(placed.provider, now)
             else:
                 memory.later_jobs.setdefault(placed.job_uid, max(due, now + 1))
         return {
             "opening": record.standing.opening.get(placed.number, EMPTY),
             "withheld": withheld,
-            "undecided": bool(undecided_in(placed, record.folded, record.standing.failed)),
+            "undecided": undecided,
         }
 
     def _is_lost(self, placed: Placed, record: JobRecord | None) -> bool:

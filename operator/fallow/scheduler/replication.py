@@ -128,7 +128,8 @@ def wants(copies: Sequence[Copy], undecided: IndexRanges, rules: Rules) -> tuple
     for lane in range(rules.copies):
         missing = undecided - taken.get(lane, EMPTY)
         for tasks, owners in _alike(missing, by_owner):
-            found.append(Want(lane, tasks, owners, rules.copies - lane))
+            # Each copy that is there is another owner's; lanes are filled in no certain order.
+            found.append(Want(lane, tasks, owners, rules.copies - len(owners)))
     disputed = [(index, len(votes)) for index, votes in _complete(copies, undecided, rules)]
     for lane in range(rules.copies, rules.most):
         missing = IndexRanges.of(index for index, votes in disputed if votes == lane)

@@ -58,6 +58,17 @@ class PreemptionSettings(Group):
     ran: this bounds what others' priorities cost it."""
 
 
+class SlownessSettings(Group):
+    """Whether the last tasks of a job are moved off a slow place. What they ran there is not paid."""
+
+    enabled: bool = False
+    """Off: owners are not paid for what is taken away from them, so whoever runs the hub has to want it."""
+    factor: float = Field(default=2.0, ge=1)
+    """A task is slow once it has run for this many times what the job's tasks usually take."""
+    least_seconds: Seconds = 60
+    """And for at least this many seconds."""
+
+
 class VerificationSettings(Group):
     """Replicated tasks: copies by distinct owners whose results are compared."""
 
@@ -76,4 +87,5 @@ class HubSettings(CommonSettings):
     sharing: SharingSettings = SharingSettings()
     verification: VerificationSettings = VerificationSettings()
     preemption: PreemptionSettings = PreemptionSettings()
+    slowness: SlownessSettings = SlownessSettings()
     writers: WriterSettings = WriterSettings()

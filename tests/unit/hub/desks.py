@@ -7,11 +7,13 @@ from typing import Any
 
 from fallow.hub.carrying import Carrier, claim_key, job_key, placement_key, provider_key
 from fallow.hub.desk import Clock, Desk
+from fallow.hub.openings import fingerprint
 from fallow.hub.placements import Placed
 from fallow.hub.staleness import Staleness
 from fallow.hub.view import HubView
 from fallow.receipts.statements import timestamp
 from fallow.resources.quote import AcceleratorPrice, Prices
+from fallow.resources.ranges import IndexRanges
 from fallow.settings import HubSettings
 from unit.hub.builders import CREATED, CREATED_UNIX, GPU
 from unit.hub.test_hub_providers import a_provider, a_quote
@@ -32,6 +34,9 @@ class Outbox(Carrier):
         self.placements: list[JSON] = []
         self.claims: list[JSON] = []
         self.deleted: list[str] = []
+        self.of_provider: dict[str, JSON] = {}
+        self.changes: list[tuple[Placed, JSON]] = []
+        """What is to change in placements' specs."""
 
     def busy(self, key: Hashable) -> bool:
         return key in self.under_way
@@ -45,6 +50,7 @@ class Outbox(Carrier):
     def provider_status(self, provider: JSON, status: JSON) -> None:
         self.under_way.add(provider_key(provider["metadata"]["name"]))
         self.providers.append(status)
+        self.of_provider[provider["metadata"]["name"]] = status
 
     def create_placement(self, obj: JSON) -> None:
         self.placements.append(obj)
@@ -58,6 +64,23 @@ class Outbox(Carrier):
 
     def delete_job(self, job: JSON) -> None:
         self.deleted.append(job["metadata"]["name"])
+
+    def reveal(self, placed: Placed, tasks: IndexRanges) -> None:
+        asked = placed.asked | tasks
+        self._changes(placed, {"reveal": str(asked), "commitments": fingerprint(placed.ended, asked)})
+
+    def stop(self, placed: Placed, *, reason: str) -> None:
+        self._changes(placed, {"desired": "Stop", "stopReason": reason})
+
+    def preempt(self, placed: Placed, tasks: IndexRanges) -> None:
+        self._changes(placed, {"preempted": str(placed.preempted | tasks)})
+
+    def release(self, placed: Placed, tasks: IndexRanges, *, still: Callable[[], bool]) -> None:
+        self._changes(placed, {"released": str(placed.released | tasks)})
+
+    def _changes(self, placed: Placed, change: JSON) -> None:
+        self.under_way.add(placement_key(placed))
+        self.changes.append((placed, change))
 
     def delete_placement(self, placed: Placed) -> None:
         self.under_way.add(placement_key(placed))

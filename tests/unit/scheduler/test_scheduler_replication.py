@@ -37,7 +37,7 @@ def test_wants__when_a_copy_runs__then_the_other_lanes_keep_off_its_owner() -> N
     found = wants([a_copy(0, 0, "a", running="0-4")], ranges("0-9"), RULES)
     assert Want(0, ranges("5-9"), frozenset(), 3) in found
     assert Want(1, ranges("0-4"), frozenset({"a"}), 2) in found
-    assert Want(1, ranges("5-9"), frozenset(), 2) in found
+    assert Want(1, ranges("5-9"), frozenset(), 3) in found
 
 
 def test_to_open__when_one_copy_still_runs__then_nothing_is_opened() -> None:
@@ -134,6 +134,8 @@ class Game:
         for _ in range(500):
             moves = []
             for want in wants(self.copies(), self.undecided, self.rules):
+                if want.lane < self.rules.copies:
+                    assert want.copies == self.rules.copies - len(want.owners) >= 1
                 free = sorted(self.manners.keys() - want.owners)
                 moves += [("place", want, owner) for owner in free]
             moves += [("end", number, None) for number in self.running]
