@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from fallow.hub.placements import JSON, Placed
+from fallow.receipts.attempts import PAYABLE
 from fallow.receipts.statements import unix_seconds
 from fallow.scheduler.snapshot import CPU, MEMORY, NATIVE, Running
 
@@ -145,10 +146,15 @@ def running_of(placed: Placed) -> tuple[Running, ...]:
     """Return what a placement holds on each node, and when its time-outs have ended that."""
     found = []
     held = placed.slots_held()
+    if not held:
+        return ()
+    paid = sum(one.outcome in PAYABLE for one in placed.counted)
+    each = placed.payable_seconds / paid if paid else None
     for assigned in placed.assigned:
         slots = held.pop(assigned.node, 0)
         if slots:
             rounds = -(-len(assigned.tasks) // assigned.slots)
             ends_at = placed.created + rounds * placed.timeout_seconds
-            found.append(Running(placed.provider, assigned.node, placed.request, slots, ends_at))
+            usual = None if each is None else min(ends_at, placed.created + int(rounds * each))
+            found.append(Running(placed.provider, assigned.node, placed.request, slots, ends_at, usual))
     return tuple(found)

@@ -56,7 +56,7 @@ class Slowness:
             self._moved_on[placed.uid] = (len(placed.ended), since)
         slow_after = self._patience().slow_after(self._progress(placed.job_uid, record, standing))
         tasks = placed.held - placed.preempted - self._taken.get(placed.job_uid, EMPTY)
-        if slow_after is None or not tasks or _some_wait_behind(placed):
+        if slow_after is None or not tasks:
             return EMPTY
         if now < since + slow_after:
             desk.memory.later_jobs.setdefault(placed.job_uid, since + slow_after)
@@ -102,10 +102,3 @@ class Slowness:
             # As long again here is what waiting costs; a usual run there is what moving costs.
             most_price=int(placed.price * 2 * elapsed / usual),
         )
-
-
-def _some_wait_behind(placed: Placed) -> bool:
-    """Return whether tasks of a placement still queue: then its slots are busy, not slow."""
-    return any(
-        len(assigned.tasks - placed.gone - placed.released) > assigned.slots for assigned in placed.assigned
-    )

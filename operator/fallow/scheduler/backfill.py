@@ -20,6 +20,10 @@ from fallow.scheduler.tiers import Candidate
 
 LARGE_TASK_ACCELERATORS = 2
 """Single tasks that want this many accelerators of one node wait like gangs do."""
+MAX_ESTIMATES = 8
+"""Of so many shapes a cycle estimates when they find room."""
+MOMENT_SECONDS = 60
+"""What is over its usual time is about to end."""
 MAX_POOLS = 32
 """Most pools that one waiting job weighs, the cheapest ones."""
 
@@ -41,6 +45,7 @@ class Backfill:
         self._limits = limits
         self._now = now
         self._left = limits.reservations
+        self._estimates = MAX_ESTIMATES
         self._running: dict[tuple[str, str], list[Running]] = {}
         for one in running:
             self._running.setdefault((one.provider, one.node), []).append(one)
@@ -62,7 +67,18 @@ class Backfill:
         hunt.starts_by = plan.starts_at
         self._capacity.keep(plan.candidate.place, plan.nodes, plan.starts_at)
 
-    def _plan(self, hunt: Hunt) -> Plan | None:
+    def soonest(self, hunt: Hunt) -> int | None:
+        """Return when a job will find room if tasks take as long as usual; None when nobody can say.
+
+        Told of a few shapes a cycle only, the first ones in order.
+        """
+        if self._estimates <= 0 or not self._running or not hunt.outlook.request:
+            return None
+        self._estimates -= 1
+        plan = self._plan(hunt, usual=True)
+        return None if plan is None else plan.starts_at
+
+    def _plan(self, hunt: Hunt, *, usual: bool = False) -> Plan | None:
         best: Plan | None = None
         for seen, candidate in enumerate(hunt.outlook.candidates()):
             if seen >= MAX_POOLS:
@@ -72,11 +88,12 @@ class Backfill:
                 continue
             if hunt.job.gang and not admits(hunt, candidate, self._capacity, self._limits):
                 continue
-            plan = self._earliest(hunt, candidate, before=best.starts_at if best else None)
+            before = best.starts_at if best else None
+            plan = self._earliest(hunt, candidate, before=before, usual=usual)
             best = plan or best
         return best
 
-    def _earliest(self, hunt: Hunt, candidate: Candidate, *, before: int | None) -> Plan | None:
+    def _earliest(self, hunt: Hunt, candidate: Candidate, *, before: int | None, usual: bool) -> Plan | None:
         """Return the earliest start in one pool; None when there is none, or none before `before`."""
         place, request = candidate.place, hunt.outlook.request
         wanted = hunt.waiting if hunt.job.gang else 1
@@ -85,7 +102,7 @@ class Backfill:
         }
         fit = {node: copies(amounts, request) for node, amounts in free.items()}
         total = sum(fit.values())
-        for ends_at, node, released in sorted(self._releases(place)):
+        for ends_at, node, released in sorted(self._releases(place, usual=usual)):
             if node not in free:
                 continue  # kept for somebody before us
             if before is not None and ends_at >= before:
@@ -98,13 +115,16 @@ class Backfill:
                 return Plan(max(ends_at, self._now), candidate, _emptiest(fit, wanted))
         return None
 
-    def _releases(self, place: Standing) -> Iterator[tuple[int, int, Free]]:
+    def _releases(self, place: Standing, *, usual: bool) -> Iterator[tuple[int, int, Free]]:
         """Yield (Unix time, node, what is free then) for all that holds capacity in a pool."""
         nothing = self._capacity.free_of({})
         for at, node in enumerate(place.pool.nodes):
             for one in self._running.get((place.provider.name, node.name), ()):
+                ends_at = one.ends_at
+                if usual and one.usual_end is not None:
+                    ends_at = max(one.usual_end, self._now + MOMENT_SECONDS)
                 yield (
-                    one.ends_at,
+                    ends_at,
                     at,
                     self._capacity.free_of({name: amount * one.slots for name, amount in one.request}),
                 )

@@ -80,9 +80,12 @@ class Capacity:
     def _look(self, shape: Shape) -> Outlook:
         by_price: dict[int, list[Candidate]] = {}
         obstacles: Counter[Obstacle] = Counter()
+        away: dict[Obstacle, set[str]] = {}
         for place, (obstacle, price) in zip(self.places, self._terms.judge(shape), strict=True):
             if obstacle is not None or price is None:
                 obstacles[obstacle or Obstacle.UNPRICED] += len(place.pool.nodes)
+                if obstacle in (Obstacle.PROVIDER_REFUSES, Obstacle.UNREACHABLE):
+                    away.setdefault(obstacle, set()).add(place.provider.name)
             else:
                 by_price.setdefault(price, []).append(Candidate(price, place))
         request = self.demand(shape.request)
@@ -91,7 +94,7 @@ class Capacity:
             for price in sorted(by_price)
             if request
         )
-        return Outlook(shape, request, tiers, obstacles)
+        return Outlook(shape, request, tiers, obstacles, away)
 
     def impossible(self, shape: Shape) -> tuple[Obstacle, ...]:
         """Return the requirements that, each taken alone, no pool meets."""

@@ -105,7 +105,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
     # 7. What is left waits; say why, in one sentence.
     for uid, hunt in hunts.items():
         if hunt.left and uid not in waits:
-            waits[uid] = explain(hunt, capacity, snapshot)
+            waits[uid] = explain(hunt, capacity, snapshot, backfill.soonest)
     waits |= hopeless.explain(snapshot)
     # 8. Where the hub's admin allows it, guests of lower priority give way to what still waits.
     evictions = preempt(hunts.values(), capacity, snapshot)

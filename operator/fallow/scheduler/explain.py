@@ -31,7 +31,11 @@ class Wait:
     reason: str = "Waiting"
 
 
-def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> Wait:
+Soonest = Callable[[Hunt], int | None]
+"""Says when a job will find room, in Unix seconds; None when nobody can say."""
+
+
+def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot, soonest: Soonest) -> Wait:
     """Return why `hunt.left` was not placed, when all that could be placed is."""
     job, count = hunt.job, len(hunt.left)
     waiting = f"{count} task{'s wait' if count != 1 else ' waits'}"
@@ -47,13 +51,16 @@ def explain(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> Wait:
         return Wait(f"{waiting}: {_quota(job, capacity, snapshot)}", "Quota")
     if hunt.short_of_money is not None:
         return Wait(f"{waiting}: {_money(hunt, capacity, snapshot)}", "Money")
-    wants, reasons, nearest, where = _common(hunt, capacity, snapshot)
+    wants, reasons, nearest, where, about = _common(hunt, capacity, snapshot, soonest)
     if not reasons:
         return Wait(f"{waiting} for a free slot.", "NoRoom")
-    if job.gang and count > 1:
-        near = f"; nearest fit: {nearest} of {count} tasks now on {where}" if 0 < nearest < count else ""
-    else:
-        near = f"; nearest fit: {where}" if where else ""
+    near = where
+    if job.gang:
+        near = f"{nearest} of {count} tasks on {where} now" if 0 < nearest < count else ""
+    if about is not None:
+        enough = f"{count if job.gang else 'enough'} about {_moment(about)}"
+        near = f"{near}, {enough}" if near else enough
+    near = f"; nearest fit: {near}" if near else ""
     when = f"; starts by {_moment(hunt.starts_by)} at the latest" if hunt.starts_by is not None else ""
     return Wait(f"{waiting}, each wants {wants}{reasons}{near}{when}.", "NoRoom")
 
@@ -76,7 +83,9 @@ def too_few_owners(hunt: Hunt) -> Wait | None:
     )
 
 
-def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, str, int, str]:
+def _common(
+    hunt: Hunt, capacity: Capacity, snapshot: Snapshot, soonest: Soonest
+) -> tuple[str, str, int, str, int | None]:
     """Return what is the same for all such jobs: what a task wants, what the nodes lack, the nearest fit."""
     job, outlook = hunt.job, hunt.outlook
     alike = outlook.alike(job, limits_guests=capacity.limits_guests) and len(
@@ -87,16 +96,29 @@ def _common(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> tuple[str, st
         return known
     counts = obstacles(hunt, capacity, snapshot.limits, now=snapshot.now)
     wants = _wants(job.shape) + (", all at once on one provider" if job.gang else "")
-    told = sorted(((n, str(o.value)) for o, n in counts.items() if n), key=lambda one: (-one[0], one[1]))
+    told = sorted(
+        ((n, _told(o, hunt, snapshot)) for o, n in counts.items() if n), key=lambda one: (-one[0], one[1])
+    )
     parts = [f"{n} {text}" for n, text in told[:MAX_REASONS]]
     if told[MAX_REASONS:]:
         parts.append(f"{sum(n for n, _ in told[MAX_REASONS:])} have other reasons")
     nodes = capacity.nodes
     reasons = f": of {nodes} node{'s' if nodes != 1 else ''} {', '.join(parts)}" if parts else ""
-    answer = (wants, reasons, *_nearest(hunt, capacity))
+    answer = (wants, reasons, *_nearest(hunt, capacity), soonest(hunt))
     if alike:
         outlook.notes[note] = answer
     return answer
+
+
+def _told(obstacle: Obstacle, hunt: Hunt, snapshot: Snapshot) -> str:
+    """Return what stands against nodes, as the end of the sentence "24 nodes …"."""
+    away = hunt.outlook.away.get(obstacle)
+    if away:
+        whose = "1 provider that is" if len(away) == 1 else f"{len(away)} providers that are"
+        return str(obstacle.value).replace("providers that are", whose)
+    if obstacle is Obstacle.PRICE and hunt.outlook.shape.max_price is not None:
+        return f"cost more than {format_amount(hunt.outlook.shape.max_price, decimals=snapshot.decimals)}"
+    return str(obstacle.value)
 
 
 def _nearest(hunt: Hunt, capacity: Capacity) -> tuple[int, str]:
@@ -110,7 +132,7 @@ def _nearest(hunt: Hunt, capacity: Capacity) -> tuple[int, str]:
         if close > best and (hunt.job.gang or close < wanted):
             best, where = close, candidate.place.provider.name
     if not hunt.job.gang and best:
-        where = f"{best} of {wanted} accelerators on one node of {where}"
+        where = f"{best} of {wanted} accelerators on one node of {where} now"
     return best, where
 
 
@@ -144,7 +166,9 @@ def _money(hunt: Hunt, capacity: Capacity, snapshot: Snapshot) -> str:
 
 
 def _wants(shape: Shape) -> str:
-    parts = [f"{amount} {name}" for name, amount in shape.accelerators]
+    kind = [*shape.requirements.products[:2], shape.requirements.interconnect]
+    which = f" ({', '.join(one for one in kind if one)})" if any(kind) else ""
+    parts = [f"{amount} × {name}{which}" for name, amount in shape.accelerators]
     amounts = dict(shape.request)
     if amounts.get("cpu"):
         parts.append(f"{amounts['cpu']}m cpu")

@@ -53,6 +53,8 @@ class Hopeless:
             key = (id(outlook), len(job.pending), job.timeout_seconds, job.placement_tasks)
             wait = said.get(key)
             if wait is None:
-                wait = said[key] = explain(Hunt.of(job, self._capacity), self._capacity, snapshot)
+                wait = said[key] = explain(
+                    Hunt.of(job, self._capacity), self._capacity, snapshot, self._backfill.soonest
+                )
             waits[job.uid] = wait
         return waits

@@ -21,7 +21,8 @@ ISOLATIONS = ("NonRoot", "UserNamespace", "Sandboxed")
 class Obstacle(StrEnum):
     """Why nodes do not take a task. The value ends the sentence "24 nodes …"."""
 
-    PROVIDER_REFUSES = "are closed or unreachable now"
+    PROVIDER_REFUSES = "belong to providers that are closed now"
+    UNREACHABLE = "belong to providers that are unreachable now"
     NOT_ASKED = "belong to providers that requirements.providers leaves out"
     REGION = "are in other regions"
     ISOLATION = "isolate guests in another way"
@@ -45,9 +46,13 @@ class Obstacle(StrEnum):
     MAX_PROVIDERS = "belong to further providers than requirements.maxProviders lets the job use"
 
 
+UNHEARD = frozenset({"Silent", "AgentMissing", "Flapping"})
+"""Why a provider refuses: those that mean that its agent is not heard, or not for long enough."""
+
 PASSING = frozenset(
     {
         Obstacle.PROVIDER_REFUSES,
+        Obstacle.UNREACHABLE,
         Obstacle.TOO_FEW_FREE,
         Obstacle.GANG,
         Obstacle.GUEST_LIMIT,
@@ -176,7 +181,9 @@ def first_obstacle(shape: Shape, provider: Provider, pool: Pool) -> Obstacle | N
     for obstacle, passes in CHECKS:
         if not passes(shape, provider, pool):
             return obstacle
-    return Obstacle.PROVIDER_REFUSES if provider.refuses else None
+    if not provider.refuses:
+        return None
+    return Obstacle.UNREACHABLE if provider.refuses in UNHEARD else Obstacle.PROVIDER_REFUSES
 
 
 Answer = tuple[Obstacle | None, int | None]

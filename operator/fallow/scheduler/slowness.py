@@ -43,7 +43,7 @@ class Patience:
     """Never sooner than this."""
     least_succeeded: int = 3
     """Successes that say what is usual."""
-    last_share: float = 0.1
+    last_share: float = 0.2
     """Only while at most this share of the tasks (and at least one) is left."""
 
     def slow_after(self, job: Progress) -> float | None:

@@ -214,6 +214,8 @@ class Running:
     slots: int
     ends_at: int
     """Unix time by which time-outs have ended all its tasks there, those that queue included."""
+    usual_end: int | None = None
+    """When that will be if its tasks take as long as those of it that have ended; None while none has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,9 +119,11 @@ class Outlook:
     tiers: tuple[Tier, ...]
     obstacles: Counter[Obstacle]
     """Nodes per obstacle."""
+    away: dict[Obstacle, set[str]] = field(default_factory=dict)
+    """Providers that would do, but take no new work or are not heard."""
     hopeless: dict[int, int] = field(default_factory=dict)
     """By time-out: size of the smallest gang that found no room anywhere."""
-    notes: dict[tuple[bool, int], tuple[str, str, int, str]] = field(default_factory=dict)
+    notes: dict[tuple[bool, int], tuple[str, str, int, str, int | None]] = field(default_factory=dict)
     """What `explain` worked out for all such jobs of this shape."""
     full: bool = False
     """Whether no node took one more task when last asked: true for the rest of the cycle once it is."""

@@ -51,7 +51,7 @@ def test_schedule__more_tasks_than_slots_and_queue_carry__rest_stays_in_the_job(
     assert only(decisions).assignments[0].slots == 8
     assert only(decisions).tasks == IndexRanges.span(0, 24)
     assert decisions.waits["job"].sentence == (
-        "76 tasks wait, each wants 1 nvidia.com/gpu + 1000m cpu + 1024Mi memory: "
+        "76 tasks wait, each wants 1 × nvidia.com/gpu + 1000m cpu + 1024Mi memory: "
         "of 1 node 1 have too little free now."
     )
 
@@ -221,7 +221,7 @@ UNMET: dict[str, tuple[JobBuilder, str]] = {
         a_job().gpus(1).shaped(max_price=1_000_000),
         "budget.maxPricePerTaskHour 1",
     ),
-    "more than any node has": (a_job().gpus(9), "the requests of one task (9 nvidia.com/gpu"),
+    "more than any node has": (a_job().gpus(9), "the requests of one task (9 × nvidia.com/gpu"),
     "labels that no node has": (
         a_job().requires(node_labels=(("rack", "a"),)),
         "requirements.nodeLabels [rack=a]",
@@ -261,7 +261,7 @@ def test_schedule__provider_takes_no_work__its_nodes_are_counted_as_closed() -> 
     wait = schedule(
         a_snapshot(a_job(), providers=(a_provider("a", a_pool(a_node("n")), refuses="Closed"),))
     ).waits["job"]
-    assert "1 are closed or unreachable now" in wait.sentence
+    assert "1 belong to 1 provider that is closed now" in wait.sentence
 
 
 def test_schedule__same_shape_meets_no_room__is_not_asked_again() -> None:

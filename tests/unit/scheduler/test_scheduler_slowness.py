@@ -14,7 +14,7 @@ LAST = Progress(tasks=100, held=3, waiting=0, succeeded=97, seconds=97 * 50)
 CASES: dict[str, tuple[Progress, float | None]] = {
     "the last few tasks": (LAST, 100.0),
     "tasks still wait for a place": (replace(LAST, waiting=1), None),
-    "many tasks are left": (replace(LAST, held=11, succeeded=89), None),
+    "many tasks are left": (replace(LAST, held=21, succeeded=79), None),
     "too few have succeeded to know what is usual": (replace(LAST, succeeded=2), None),
     "tasks are very short": (replace(LAST, seconds=97), 60.0),
     "the one task of many that is left": (Progress(4, 1, 0, 3, 300), 200.0),
