@@ -40,7 +40,7 @@ class Dispatch:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._scheduler = Scheduler()
-        self._supplies = snapshots.Supplies()
+        self._supplies = snapshots.Supplies(desk.settings.trust)
         self._asked = Asked(desk, self._ready)
         self._preemption = Preemption(desk)
 

@@ -60,6 +60,8 @@ def read_wish(job: JSON, *, decimals: int) -> Wish:
                 excluded_providers=wanted.exclude_providers,
                 node_labels=tuple(sorted(wanted.node_labels.items())),
                 max_providers=wanted.max_providers,
+                min_agreed_results=wanted.min_agreed_results,
+                max_disagreed_percent=wanted.max_disagreed_percent,
             ),
             images=tuple(sorted({container["image"] for container in pod["containers"]})),
             max_price=None if price is None else parse_amount(price, decimals=decimals),

@@ -33,7 +33,7 @@ class Slowness:
         """By placement UID: attempts ended when last looked at, and since when (monotonic) it is so many."""
         self._taken: dict[str, IndexRanges] = {}
         """By job UID: tasks that were taken away once; never a second time."""
-        self._supplies = snapshots.Supplies()
+        self._supplies = snapshots.Supplies(desk.settings.trust)
 
     @property
     def enabled(self) -> bool:

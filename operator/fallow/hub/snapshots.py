@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fallow.hub import sharing
+from fallow.hub import records, sharing, trust
 from fallow.hub.acceptance import MAX_INLINE_TASKS
 from fallow.hub.claims import paid_of
 from fallow.hub.jobs import JobRecord
@@ -32,7 +32,7 @@ from fallow.scheduler.snapshot import (
     Purse,
     Snapshot,
 )
-from fallow.settings import SharingSettings
+from fallow.settings import SharingSettings, TrustSettings
 
 NEUTRAL = SharingSettings()
 
@@ -160,9 +160,18 @@ def pools(
 
 
 def provider_of(
-    view: HubView, obj: JSON, standing: Standing, *, label_keys: frozenset[str], decimals: int
+    view: HubView,
+    obj: JSON,
+    standing: Standing,
+    *,
+    label_keys: frozenset[str],
+    decimals: int,
+    allowed: int | None = None,
 ) -> Provider | None:
-    """Return a provider as the scheduler sees it; None while it has no usable Quote."""
+    """Return a provider as the scheduler sees it; None while it has no usable Quote.
+
+    `allowed` is how many of its slots may be used at once, where that is less than it offers.
+    """
     name, quote = obj["metadata"]["name"], standing.quote
     if quote is None:
         return None
@@ -171,6 +180,8 @@ def provider_of(
     resources = {entry.resource for entry in quote.prices.accelerators}
     for product in {node["spec"].get("product") or "" for node in nodes}:
         prices[product] = unit_prices(quote.prices, resources=resources, product=product, decimals=decimals)
+    most = quote.limits.max_guests if allowed is None else min(allowed, quote.limits.max_guests)
+    record = records.read(obj.get("status") or {})
     return Provider(
         name=name,
         pools=pools(view, name, prices, label_keys=label_keys),
@@ -184,14 +195,17 @@ def provider_of(
         accounts_refused=quote.accounts_refused,
         max_run_seconds=quote.limits.max_run_seconds,
         max_storage_mib=quote.limits.max_ephemeral_storage_mib,
-        guests_left=max(0, quote.limits.max_guests - view.holdings.guests[name]),
+        guests_left=max(0, most - view.holdings.guests[name]),
+        agreed=record.agreed,
+        disagreed=record.disagreed,
     )
 
 
 class Supplies:
     """Providers as the scheduler sees them, each worked out anew only where something has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: TrustSettings | None = None) -> None:
+        self._trusted = trusted or TrustSettings()
         self._known: dict[str, tuple[_Seen, Provider | None]] = {}
 
     def of(
@@ -202,22 +216,35 @@ class Supplies:
         label_keys: frozenset[str],
         decimals: int,
     ) -> Slices[list[Provider]]:
-        """Return all providers that have a usable Quote, by name; the same value where nothing changed."""
+        """Return all providers that have a usable Quote, those whose results were never contradicted first.
+
+        The same value where nothing changed.
+        """
         known, self._known = self._known, {}
         for obj in view.providers:
             name = obj["metadata"]["name"]
             standing = standings.get(name)
             if standing is None:
                 continue
-            seen = _Seen(view.supply_versions[name], standing.refuses, standing.quote, label_keys)
+            allowed = trust.slots_allowed(
+                obj, self._trusted, earned=view.earned[obj["spec"]["payee"].lower()], decimals=decimals
+            )
+            seen = _Seen(view.supply_versions[name], standing.refuses, standing.quote, label_keys, allowed)
             before = known.get(name)
             if before is not None and before[0] == seen:
                 self._known[name] = before
                 continue
             yield None
-            found = provider_of(view, obj, standing, label_keys=label_keys, decimals=decimals)
+            found = provider_of(
+                view, obj, standing, label_keys=label_keys, decimals=decimals, allowed=allowed
+            )
             self._known[name] = (seen, found)
-        return [found for _, (_, found) in sorted(self._known.items()) if found is not None]
+        found_by_name = [found for _, (_, found) in sorted(self._known.items()) if found is not None]
+        # Their order decides between places that are equal in price and worth.
+        return sorted(
+            found_by_name,
+            key=lambda one: trust.rank(records.Tally(agreed=one.agreed, disagreed=one.disagreed)),
+        )
 
 
 class _Seen(NamedTuple):
@@ -227,6 +254,7 @@ class _Seen(NamedTuple):
     refuses: str
     quote: QuoteSpec | None
     label_keys: frozenset[str]
+    allowed: int | None
 
 
 def build(

@@ -52,6 +52,10 @@ class Requirements(Model):
     """None of these providers."""
     max_providers: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Most providers that the job may be split over."""
+    min_agreed_results: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Least results of the provider, over all jobs, that copies by other owners confirmed."""
+    max_disagreed_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    """Most of its compared results, in percent, that copies by other owners contradicted."""
     node_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
     """Labels that the node must carry."""
 

@@ -190,6 +190,10 @@ _DEMANDS: dict[Obstacle, Callable[[Shape, int], str]] = {
     Obstacle.REGION: lambda shape, _: f"requirements.regions {_list(shape.requirements.regions)}",
     Obstacle.ISOLATION: lambda shape, _: f"requirements.isolation {shape.requirements.isolation}",
     Obstacle.NOT_REPLICATING: lambda _shape, _: "the wish for replicated verification",
+    Obstacle.RECORD: lambda shape, _: (
+        f"requirements.minAgreedResults {shape.requirements.min_agreed_results} and "
+        f"maxDisagreedPercent {shape.requirements.max_disagreed_percent}"
+    ),
     Obstacle.ACCOUNT: lambda shape, _: f"the need to work for payer {shape.account}",
     Obstacle.IMAGE: lambda shape, _: f"the need to allow the images {_list(shape.images)}",
     Obstacle.STORAGE: lambda shape, _: (

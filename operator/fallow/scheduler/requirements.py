@@ -34,6 +34,7 @@ class Obstacle(StrEnum):
     INTERCONNECT = "have another interconnect"
     LABELS = "lack the labels"
     NOT_REPLICATING = "belong to providers that take no part in replicated verification"
+    RECORD = "belong to providers whose record of compared results is too short or too bad"
     TOO_SMALL = "are too small for one task even when empty"
     UNPRICED = "have no price for what the task requests"
     PRICE = "cost more than the job pays"
@@ -99,6 +100,14 @@ def _replicates(shape: Shape, provider: Provider, _pool: Pool) -> bool:
     return provider.replicate or not shape.replicated
 
 
+def _record(shape: Shape, provider: Provider, _pool: Pool) -> bool:
+    wanted, compared = shape.requirements, provider.agreed + provider.disagreed
+    return (
+        provider.agreed >= wanted.min_agreed_results
+        and 100 * provider.disagreed <= wanted.max_disagreed_percent * compared
+    )
+
+
 def _storage(shape: Shape, provider: Provider, _pool: Pool) -> bool:
     limit = provider.max_storage_mib
     return limit is None or dict(shape.request).get(STORAGE, 0) <= limit
@@ -162,6 +171,7 @@ CHECKS: tuple[tuple[Obstacle, Check], ...] = (
     (Obstacle.REGION, _region),
     (Obstacle.ISOLATION, _isolation),
     (Obstacle.NOT_REPLICATING, _replicates),
+    (Obstacle.RECORD, _record),
     (Obstacle.ACCOUNT, _account),
     (Obstacle.IMAGE, _image),
     (Obstacle.STORAGE, _storage),
@@ -202,7 +212,9 @@ class Terms:
 
     def judge(self, shape: Shape) -> Iterator[Answer]:
         """Return the answer of each place, in order."""
-        by_name = bool(shape.requirements.providers or shape.requirements.excluded_providers)
+        wanted = shape.requirements
+        by_record = wanted.min_agreed_results > 0 or wanted.max_disagreed_percent < 100
+        by_name = bool(wanted.providers or wanted.excluded_providers or by_record)
         known: dict[tuple[str, int], Answer] = {}
         for (provider, pool), alike in zip(self._places, self._alike, strict=True):
             key = (provider.name if by_name else "", alike)

@@ -42,6 +42,10 @@ class Requirements:
     node_labels: tuple[tuple[str, str], ...] = ()
     max_providers: int | None = None
     """Most providers that one job may use over its life."""
+    min_agreed_results: int = 0
+    """Least results of the provider that other owners' copies confirmed."""
+    max_disagreed_percent: int = 100
+    """Most of its compared results that they contradicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,10 @@ class Provider:
     """Who owns it; the same for several providers of one owner."""
     replicate: bool = False
     """Whether it takes part in replicated verification."""
+    agreed: int = 0
+    """Results that other owners' copies confirmed,"""
+    disagreed: int = 0
+    """and contradicted."""
     isolation: tuple[str, ...] = ("NonRoot",)
     """Isolations that guests get on request."""
     image_patterns: tuple[str, ...] = ("*",)

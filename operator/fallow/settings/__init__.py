@@ -30,7 +30,13 @@ from fallow.settings.base import (
     WatchSettings,
     WriterSettings,
 )
-from fallow.settings.hub import HubSettings, JobSettings, ProviderSilenceSettings, SharingSettings
+from fallow.settings.hub import (
+    HubSettings,
+    JobSettings,
+    ProviderSilenceSettings,
+    SharingSettings,
+    TrustSettings,
+)
 from fallow.settings.parsing import flag_of, parse, unknown_variables, variable_of, variables
 from fallow.settings.probe import ProbeHealthSettings, ProbeIdlenessSettings, ProbeSettings
 from fallow.settings.settler import ChainSettings, EpochSettings, SettlerLeaseSettings, SettlerSettings
@@ -64,6 +70,7 @@ __all__ = [
     "SettlerLeaseSettings",
     "SettlerSettings",
     "SharingSettings",
+    "TrustSettings",
     "WatchSettings",
     "WriterSettings",
     "flag_of",

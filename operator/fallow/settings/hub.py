@@ -69,6 +69,17 @@ class SlownessSettings(Group):
     """And for at least this many seconds."""
 
 
+class TrustSettings(Group):
+    """How much work a provider gets of which nobody knows yet whether it runs what it is paid for."""
+
+    new_provider_slots: int | None = Field(default=None, ge=1)
+    """Most slots of a new provider in use at once; no limit by default."""
+    agreed_results: int = Field(default=20, ge=1)
+    """A provider is new until so many of its results agreed with other owners' and none lately did not,"""
+    settled_amount: str = "100"
+    """or until so much was settled to its payee, in the token's units."""
+
+
 class VerificationSettings(Group):
     """Replicated tasks: copies by distinct owners whose results are compared."""
 
@@ -88,4 +99,5 @@ class HubSettings(CommonSettings):
     verification: VerificationSettings = VerificationSettings()
     preemption: PreemptionSettings = PreemptionSettings()
     slowness: SlownessSettings = SlownessSettings()
+    trust: TrustSettings = TrustSettings()
     writers: WriterSettings = WriterSettings()
