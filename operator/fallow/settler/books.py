@@ -1,7 +1,8 @@
 """What was ever paid, as the archive's chain of bundles tells: the memory against paying twice.
 
 Kept per job as index ranges, so that it grows with jobs and placements, not with attempts. An
-attempt (job, index, number) is paid once; an index has at most `replicas` paid successes.
+attempt (job, index, number) is paid once; an index has at most `replicas` paid successes, and where that is
+more than one, each owner has at most one of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Books:
         self._attempts: dict[tuple[str, int], IndexRanges] = {}
         self._successes: dict[str, list[IndexRanges]] = {}
         """By job; entry k holds the indexes with more than k paid successes."""
+        self._successes_of: dict[tuple[str, str], IndexRanges] = {}
+        """By job and owner, of replicated jobs only."""
 
     def __contains__(self, claim_id: bytes) -> bool:
         return claim_id in self._claim_ids
@@ -38,12 +41,19 @@ class Books:
             layers[depth], again = layer | again, layer & again
         if again:
             layers.append(again)
+        if paid.replicas > 1:
+            whose = paid.job_uid, paid.owner
+            self._successes_of[whose] = self._successes_of.get(whose, EMPTY) | paid.succeeded
         self.by_payer[paid.payer] = self.by_payer.get(paid.payer, 0) + paid.amount
         self.by_account[paid.account] = self.by_account.get(paid.account, 0) + paid.amount
 
     def attempts(self, job_uid: str, attempt: int) -> IndexRanges:
         """Return the indexes whose attempt of this number is paid."""
         return self._attempts.get((job_uid, attempt), EMPTY)
+
+    def successes_of(self, job_uid: str, owner: str) -> IndexRanges:
+        """Return the indexes of a replicated job of which an owner was paid a success."""
+        return self._successes_of.get((job_uid, owner), EMPTY)
 
     def successes(self, job_uid: str, count: int) -> IndexRanges:
         """Return the indexes with at least `count` paid successes (count >= 1)."""
@@ -61,6 +71,9 @@ def refuse_if_paid(claim: Counted, past: Books, present: Books) -> None:
         twice = books.attempts(claim.job_uid, claim.attempt) & claim.indexes
         if twice:
             raise ClaimRefused("AlreadyPaid", f"attempt {claim.attempt} of index {twice} was paid before")
+        same = books.successes_of(claim.job_uid, claim.owner) & claim.succeeded
+        if same:
+            raise ClaimRefused("SecondSuccess", f"owner {claim.owner} was paid for index {same} before")
     blocked = EMPTY
     for old in range(claim.replicas + 1):
         # Indexes with `old` successes in the past and the rest of the allowance in this epoch.

@@ -54,6 +54,8 @@ class Counted:
     indexes: IndexRanges
     succeeded: IndexRanges
     replicas: int
+    owner: str
+    """Who owns the provider: of a replicated index each owner is paid one success."""
     payer: str
     account: str
     """namespace/name."""
@@ -130,6 +132,7 @@ def counted(spec: Mapping[str, Any], *, decimals: int) -> Counted:
         indexes=IndexRanges.of(one.index for one in ended),
         succeeded=IndexRanges.of(one.index for one in ended if one.outcome is Outcome.SUCCEEDED),
         replicas=terms.get("replicas", 1),
+        owner=terms.get("ownerId", ""),
         payer=checksummed(terms["account"]["payer"]),
         account=f"{terms['accountNamespace']}/{terms['accountName']}",
         amount=parse_amount(spec["amount"], decimals=decimals),

@@ -22,6 +22,7 @@ def _counted(claim_id: int, indexes: str, *, succeeded: str | None = None, **cha
         "indexes": IndexRanges.parse(indexes),
         "succeeded": IndexRanges.parse(indexes if succeeded is None else succeeded),
         "replicas": 1,
+        "owner": f"owner-{claim_id}",
         "payer": "payer",
         "account": "default/default",
         "amount": 5,
@@ -68,6 +69,16 @@ def test_refuse__third_copy_of_two__whichever_epochs_the_others_were_in() -> Non
     assert _refusal(third, past=[one], present=[two]) == "SecondSuccess"
     assert _refusal(third, present=[one, two]) == "SecondSuccess"
     assert _refusal(_counted(3, "5", attempt=2, replicas=2), past=[one], present=[two]) is None
+
+
+def test_refuse__second_copy_by_the_same_owner__whichever_epoch_the_first_was_in() -> None:
+    one = _counted(1, "0-4", replicas=3, owner="bank-a")
+    again = _counted(2, "4-6", attempt=1, replicas=3, owner="bank-a")
+    assert _refusal(again, past=[one]) == "SecondSuccess"
+    assert _refusal(again, present=[one]) == "SecondSuccess"
+    assert _refusal(_counted(2, "4-6", attempt=1, replicas=3, owner="bank-b"), past=[one]) is None
+    failed = _counted(2, "4", attempt=1, replicas=3, owner="bank-a", succeeded="")
+    assert _refusal(failed, past=[one]) is None, "an own failure of another attempt is no second success"
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans(), st.booleans()), max_size=25))
