@@ -52,7 +52,9 @@ def providers(draw: st.DrawFn, name: str) -> Provider:
     return a_provider(
         name,
         *pools,
-        refuses=draw(st.sampled_from(("", "", "", "Closed"))),
+        refuses=draw(st.sampled_from(("", "", "", "Closed", "Silent"))),
+        owner=draw(st.sampled_from(("x", "y", name))),
+        replicate=draw(st.booleans()),
         guests_left=draw(st.one_of(st.none(), st.integers(0, 10))),
         max_run_seconds=draw(st.one_of(st.none(), st.integers(1, 7200))),
     )
@@ -66,6 +68,8 @@ def jobs(draw: st.DrawFn, uid: str) -> Job:
     builder.pending = IndexRanges.of(draw(st.sets(st.integers(0, 60), max_size=30)))
     if draw(st.booleans()):
         builder = builder.gang()
+    if draw(st.sampled_from((True, False, False, False))):
+        builder = builder.shaped(replicated=True)
     if draw(st.booleans()):
         builder = builder.requires(products=("H*",))
     if draw(st.booleans()):
@@ -73,6 +77,8 @@ def jobs(draw: st.DrawFn, uid: str) -> Job:
     return builder.having(
         account=draw(st.sampled_from(("", "a", "b"))),
         quotas=draw(st.sampled_from(((), ("small",), ("small", "large")))),
+        other_owners=draw(st.sampled_from((frozenset(), frozenset(), frozenset({"x"})))),
+        copies=draw(st.sampled_from((1, 1, 1, 2))),
         avoided_providers=draw(st.sampled_from((frozenset(), frozenset({"p0"})))),
         purses=draw(st.sampled_from((("rich",), ("poor",), ("rich", "poor")))),
         budget_left=draw(st.one_of(st.none(), st.integers(0, 30_000_000))),
@@ -173,6 +179,8 @@ def test_schedule__any_snapshot__never_over_purse_or_budget_or_quota_or_parallel
 ) -> None:
     decisions = schedule(snapshot)
     jobs = {job.uid: job for job in snapshot.jobs}
+    owners = {provider.name: provider.owner for provider in snapshot.providers}
+    taking_part = {provider.name for provider in snapshot.providers if provider.replicate}
     drawn: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     slots: Counter[str] = Counter()
@@ -187,6 +195,7 @@ def test_schedule__any_snapshot__never_over_purse_or_budget_or_quota_or_parallel
         for key in job.quotas:
             held[key] += sum(a.slots for a in place.assignments) * dict(job.shape.request).get(GPU, 0)
         assert place.provider not in job.avoided_providers
+        assert owners[place.provider] not in job.other_owners
     for source in snapshot.purses:
         assert drawn[source.key] <= source.available
     for quota in snapshot.quotas:
@@ -194,6 +203,14 @@ def test_schedule__any_snapshot__never_over_purse_or_budget_or_quota_or_parallel
     for job in snapshot.jobs:
         if job.budget_left is not None:
             assert spent[job.uid] <= job.budget_left
+            # What queues behind slots is bought with what is left, the first copies with a part of it.
+            queue = snapshot.limits.queue_per_slot
+            assert queue or spent[job.uid] * job.copies <= job.budget_left
+        places = [place for place in decisions.places if place.job_uid == job.uid]
+        if job.shape.replicated:
+            assert all(place.provider in taking_part for place in places)
+        if job.copies > 1 and places:
+            assert len(set(owners.values()) - job.other_owners) >= job.copies
         most = job.shape.requirements.max_providers
         if most is not None:
             assert len({place.provider for place in decisions.places if place.job_uid == job.uid}) <= most
