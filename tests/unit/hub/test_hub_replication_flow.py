@@ -110,11 +110,11 @@ class World:
                 assert before is not None
                 answer(self.desk, outbox, before, outbox.of_provider[name], key=key, view="providers")
         for placed, change in outbox.changes:
-            obj = view.placements.get(placed.name, namespace=placed.namespace)
-            assert obj is not None
-            meta = {**obj["metadata"], "resourceVersion": self._next()}
+            known = view.placements.get(placed.name, namespace=placed.namespace)
+            assert known is not None
+            meta = {**known["metadata"], "resourceVersion": self._next()}
             meta["generation"] += 1
-            view.placements.apply({**obj, "metadata": meta, "spec": {**obj["spec"], **change}})
+            view.placements.apply({**known, "metadata": meta, "spec": {**known["spec"], **change}})
         outbox.changes.clear()
         for name in outbox.deleted:
             for obj in [one for one in view.placements if one["metadata"]["name"] == name]:

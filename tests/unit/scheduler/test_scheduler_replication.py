@@ -132,7 +132,7 @@ class Game:
 
     def play(self, data: st.DataObject) -> None:
         for _ in range(500):
-            moves = []
+            moves: list[tuple[str, object, object]] = []
             for want in wants(self.copies(), self.undecided, self.rules):
                 if want.lane < self.rules.copies:
                     assert want.copies == self.rules.copies - len(want.owners) >= 1
