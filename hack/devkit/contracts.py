@@ -28,6 +28,8 @@ from devkit.toolchain import contracts_toolchain
 ROOT = Path(__file__).parents[2]
 CONTRACTS = ROOT / "contracts"
 ARTIFACTS = ROOT / "operator" / "fallow" / "settler" / "artifacts"
+TEST_WALLETS = CONTRACTS / "test" / "wallets"
+"""A contract that pays, for tests in Python; its artifact lies beside its source."""
 SHIPPED = ("FallowEscrow", "FallowDisputes", "TestToken")
 ODD_TOKENS = ("BlockingToken", "SilentToken", "TaxedToken")
 """Creation code of these is for tests on a real chain; it is kept with the vectors, and not shipped."""
@@ -99,17 +101,18 @@ def slither() -> int:
         return subprocess.run(command, cwd=place, env=os.environ | {"PATH": path}, check=False).returncode
 
 
-def artifacts() -> dict[str, str]:
-    """Build the contracts and return the artifact files by name, as their text.
+def artifacts() -> dict[Path, str]:
+    """Build the contracts and return the artifact files, as their text.
 
     Raises RuntimeError with forge's words when the build fails.
     """
-    built = forge("build", "src", "test/tokens", quiet=True)
+    built = forge("build", "src", "test/tokens", "test/wallets", quiet=True)
     if built.returncode:
         raise RuntimeError(f"forge build failed:\n{built.stdout}{built.stderr}")
     pins = json.loads((CONTRACTS / "package.json").read_text())
     files = {}
-    for name in SHIPPED:
+    places = {**dict.fromkeys(SHIPPED, ARTIFACTS), "OwnedWallet": TEST_WALLETS}
+    for name, place in places.items():
         output = json.loads((CONTRACTS / "out" / f"{name}.sol" / f"{name}.json").read_text())
         artifact = {
             "contract": name,
@@ -117,7 +120,7 @@ def artifacts() -> dict[str, str]:
             "abi": output["abi"],
             "bytecode": output["bytecode"]["object"],
         }
-        files[f"{name}.json"] = json.dumps(artifact, indent=1) + "\n"
+        files[place / f"{name}.json"] = json.dumps(artifact, indent=1) + "\n"
     return files
 
 
@@ -134,14 +137,14 @@ def generate() -> None:
     """Write artifacts and golden vectors."""
     money_vectors.write()
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    for name, text in artifacts().items():
-        (ARTIFACTS / name).write_text(text)
+    for path, text in artifacts().items():
+        path.write_text(text)
     TOKENS_FILE.write_text(odd_tokens())
 
 
 def drift() -> list[str]:
     """List the generated files that are not what `generate` would write now."""
-    wanted = {ARTIFACTS / name: text for name, text in artifacts().items()}
+    wanted = artifacts()
     wanted[TOKENS_FILE] = odd_tokens()
     wanted |= {money_vectors.VECTORS / name: text for name, text in money_vectors.vectors().items()}
     return [

@@ -13,7 +13,8 @@ from typing import Any
 from eth_account import Account
 
 from fallow.receipts import merkle
-from fallow.receipts.attempts import ATTEMPT_TYPE, AttemptLeaf, attempts_root
+from fallow.receipts.attempts import ATTEMPT_TYPE, AttemptLeaf, attempts_root, payable_seconds
+from fallow.receipts.charging import charged, covered_elapsed
 from fallow.receipts.epochs import (
     ALLOCATION_TYPE,
     CLAIM_TYPE,
@@ -24,8 +25,11 @@ from fallow.receipts.epochs import (
     genesis_commitment,
 )
 from fallow.receipts.messages import AccountAuthorization, PayeeRegistration, Quote, Receipt
+from fallow.receipts.pricing import UnitPrices, price_per_task_hour
+from fallow.receipts.requests import Requests
 from fallow.receipts.typed_data import Domain, TypedMessage, digest, sign, struct_hash
 from fallow.receipts.words import checksummed, keccak, to_hex, uid_bytes
+from fallow.resources.elapsed import parse_all, stops_of
 from fallow.resources.ended import Ended, Outcome, result_digest
 
 VECTORS = Path(__file__).parents[2] / "contracts" / "test" / "vectors"
@@ -75,7 +79,70 @@ def attempts_vector() -> dict[str, Any]:
             "toSeconds": each.seconds,
             "outcome": to_hex(each.outcome.value.encode()),
             "digest": to_hex(each.digest or bytes(32)),
-            "leaf": to_hex(AttemptLeaf(each).hash()),
+            "leaf": to_hex(AttemptLeaf.of(each).hash()),
+        }
+    return vector
+
+
+def intervals_vector() -> dict[str, Any]:
+    """Return a placement billed by the interval: three claims, each with its receipt's root and its own.
+
+    Index 0 runs for 1543 s and succeeds; index 1 is lost after 700 s. Intervals are 600 s long.
+    """
+    price, attempt = 1_800_001, 2
+    done, lost = Ended(0, attempt, 1543, Outcome.SUCCEEDED), Ended(1, attempt, 700, Outcome.LOST)
+    claims: tuple[tuple[list[Ended], list[Ended], list[str]], ...] = (
+        ([], [], ["0-600:0-1"]),
+        ([], [lost], ["600-600:1", "600-1200:0"]),
+        ([done], [lost], ["600-600:1", "1200-1200:0"]),
+    )
+    vector: dict[str, Any] = {
+        "type": ATTEMPT_TYPE,
+        "attempt": attempt,
+        "pricePerTaskHour": price,
+        "claimCount": len(claims),
+    }
+    for number, (paid, covered, texts) in enumerate(claims):
+        elapsed = parse_all(texts)
+        sums = charged(paid, elapsed, longest=10**6)
+        whole = covered_elapsed(elapsed)
+        vector[f"claim{number}"] = {
+            "ended": [str(one) for one in paid],
+            "alsoCovered": [str(one) for one in covered],
+            "elapsed": texts,
+            "receiptRoot": to_hex(attempts_root([*paid, *covered], whole, attempt=attempt)),
+            "receiptSeconds": payable_seconds([*paid, *covered], stops_of(whole)),
+            "claimRoot": to_hex(attempts_root(paid, elapsed, attempt=attempt)),
+            "secondsBefore": sums.before,
+            "seconds": sums.seconds,
+            "amount": sums.amount(price),
+        }
+    return vector
+
+
+def prices_vector() -> dict[str, Any]:
+    """Prices of a task-hour, from unit prices in smallest units and a pod's requests."""
+    rows = (
+        (Requests(cpu_millicores=0, memory_mib=0, devices={"nvidia.com/gpu": 1}), 0, 0, 1_800_000),
+        (
+            Requests(cpu_millicores=1500, memory_mib=3000, devices={"nvidia.com/gpu": 2}),
+            10_000,
+            1_000,
+            1_800_000,
+        ),
+        (Requests(cpu_millicores=1, memory_mib=1, devices={}), 999, 1023, 0),
+    )
+    vector: dict[str, Any] = {"count": len(rows)}
+    for number, (requests, core, gib, device) in enumerate(rows):
+        prices = UnitPrices(cpu_core_hour=core, memory_gib_hour=gib, device_hour={"nvidia.com/gpu": device})
+        vector[f"row{number}"] = {
+            "cpuMillicores": requests.cpu_millicores,
+            "memoryMiB": requests.memory_mib,
+            "devices": dict(requests.devices),
+            "cpuCoreHour": core,
+            "memoryGiBHour": gib,
+            "deviceHour": device,
+            "pricePerTaskHour": price_per_task_hour(requests, prices),
         }
     return vector
 
@@ -217,6 +284,8 @@ def vectors() -> dict[str, str]:
     made = {
         "merkle.json": merkle_vector(),
         "attempts.json": attempts_vector(),
+        "intervals.json": intervals_vector(),
+        "prices.json": prices_vector(),
         "messages.json": messages_vector(),
         "epoch.json": epoch_vector(),
     }

@@ -20,6 +20,7 @@
         ├── Malformed               a text that is not of its form; says what to write instead
         │   ├── RangesError         index ranges ("0-97,100")
         │   ├── EndedError          an ended attempt (index:attempt:seconds:outcome:digest)
+        │   ├── ElapsedError        elapsed time of attempts (from-to:indexes)
         │   ├── AmountError         a decimal amount ("1.80")
         │   └── QuantityError       a Kubernetes quantity ("500m", "16Gi")
         └── MoneyError              money must not move (the settler's modules refine it)
@@ -146,6 +147,10 @@ class RangesError(Malformed):
 
 class EndedError(Malformed):
     """An ended attempt that is not `index:attempt:seconds:outcome:digest`."""
+
+
+class ElapsedError(Malformed):
+    """Elapsed time that is not `from-to:indexes`."""
 
 
 class AmountError(Malformed):

@@ -35,7 +35,7 @@ from fallow.resources.quote import AcceleratorPrice, Prices, QuoteSpec
 from fallow.resources.ranges import IndexRanges
 from fallow.resources.receipt import SignedReceipt
 from fallow.resources.template import Template
-from fallow.resources.terms import Terms
+from fallow.resources.terms import TaskRequests, Terms
 
 API = "/apis/fallow.dev/v1alpha1"
 ZERO_ADDRESS = "0x" + 40 * "0"
@@ -216,6 +216,12 @@ class ByHand:
             "owner_id": "owner",
             "quote": quote,
             "price_per_task_hour": format_amount(price_per_task_hour(requests, prices), decimals=DECIMALS),
+            "requests": TaskRequests(
+                cpu_millicores=requests.cpu_millicores,
+                memory_mib=requests.memory_mib,
+                accelerators=dict(requests.devices),
+            ),
+            "product": "NVIDIA-H100-80GB-HBM3",
             "task_timeout_seconds": timeout_seconds,
         }
         return Terms(**(fields | dict(changes)))

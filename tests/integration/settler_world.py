@@ -81,13 +81,13 @@ class World:
         found = [each for each in self.status(claim).get("conditions") or () if each["type"] == kind]
         return dict(found[0]) if found else {}
 
-    def until(self, what: str, done: Callable[[], Any], *, seconds: float = 20) -> None:
+    def until(self, what: str, done: Callable[[], Any], *, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.settler.said()}"
             time.sleep(0.05)
 
-    def until_settled(self, *claims: str, seconds: float = 20) -> None:
+    def until_settled(self, *claims: str, seconds: float = 90) -> None:
         left = set(claims)
 
         def done() -> bool:

@@ -322,6 +322,7 @@ def _placement(name: str, *, term: int) -> dict[str, Any]:
                 "ownerId": "owner",
                 "quote": _quote("aurora")["spec"],
                 "pricePerTaskHour": "1",
+                "requests": {},
                 "taskTimeoutSeconds": 60,
             },
         },

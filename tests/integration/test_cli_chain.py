@@ -21,6 +21,7 @@ from fallow.resources.account import AccountSpec
 from fallow.settler.escrow import Token
 from fallow.settler.rpc import Rpc
 from integration.command_line import Ended, fallow
+from integration.wallets import Wallet
 
 PASSWORD = "correct horse"
 NAMESPACE_UID = money.NAMESPACE_UID
@@ -225,3 +226,31 @@ async def _domain(rpc: Rpc, escrow: str) -> Any:
     from fallow.settler.escrow import Escrow
 
     return await Escrow(rpc, escrow).domain()
+
+
+def test_bind__wallet_contract__is_asked_whether_it_agrees(desk: Desk, tmp_path: Path) -> None:
+    desk.deployed()
+    wallet = Wallet(desk.url, desk.escrow, owner="wallet owner")
+    bind = (
+        "account", "bind", "--rpc", desk.url, "--escrow", desk.escrow, "--wallet", wallet.address,
+        "--namespace", "team", "--namespace-uid", NAMESPACE_UID, "--expires", "2090-01-01T00:00:00Z",
+        "--nonce", "7",
+    )  # fmt: skip
+    owner, thief = a_keystore(tmp_path, "wallet owner"), a_keystore(tmp_path, "thief")
+    ended = fallow(*bind, *owner)
+    assert ended.returncode == 0, ended.stderr
+    account = AccountSpec.model_validate(yaml.safe_load(ended.stdout)["spec"])
+    assert (account.payer, account.authorization is not None) == (wallet.address, True)
+    # Signed somewhere else, over the digest that is told.
+    told = fallow(*bind)
+    assert (told.returncode, "owners sign 0x" in told.stderr, "--nonce 7" in told.stderr) == (2, True, True)
+    assert account.authorization is not None
+    again = fallow(*bind, "--signature", account.authorization.signature)
+    assert (again.returncode, again.stdout) == (0, ended.stdout), again
+    for wrong, said in (
+        (thief, "does not accept"),
+        (("--signature", "0x12"), "does not accept"),
+        (("--signature", "twelve"), "hexadecimal"),
+    ):
+        refused = fallow(*bind, *wrong)
+        assert (refused.returncode, refused.stdout, said in refused.stderr) == (2, "", True), refused

@@ -38,10 +38,10 @@ from fallow.kube.kinds import (
     NODE,
     PLACEMENT,
     SERVICE_ACCOUNT,
-    Resource,
 )
 from fallow.kube.kopf_host import run_with_kopf
 from fallow.kube.lease import Heartbeat, Leadership
+from fallow.kube.resource import Resource
 from fallow.kube.view import View
 from fallow.kube.watch import Reflector
 from fallow.telemetry import Telemetry

@@ -83,13 +83,13 @@ def test_claims_in_trouble__wait_or_are_refused__and_hold_up_nobody(world: World
 
     forged = world.claim(signer="stranger")
     second_success = world.claim(job_uid=job, attempt=1)
-    unfunded = world.claim(terms=world.terms.model_copy(update={"price_per_task_hour": "5000"}))
-    free = world.claim(terms=world.terms.model_copy(update={"price_per_task_hour": "0"}))
+    unfunded = world.claim(terms=money.priced(world.terms, "5000"))
+    free = world.claim(terms=money.priced(world.terms, "0"))
     good = world.claim()
     world.until_settled(good, free)
 
     assert world.status(forged)["state"] == "Refused"
-    assert world.condition(forged, "Settled")["reason"] == "ReceiptRefused"
+    assert world.condition(forged, "Settled")["reason"] == "ReceiptForged"
     assert world.status(second_success)["state"] == "Refused"
     assert world.condition(second_success, "Settled")["reason"] == "SecondSuccess"
     assert world.condition(free, "Settled")["reason"] == "NothingOwed"
@@ -158,7 +158,9 @@ def test_payer_drained__after_the_epoch_was_made__it_is_abandoned_and_the_others
     chain_world: World,
 ) -> None:
     world = chain_world
-    second = money.an_account(world.domain, payer="second payer")
+    given = world.terms.account.authorization
+    assert given is not None
+    second = money.an_account(world.domain, payer="second payer", namespace_uid=given.namespace_uid)
     world.on_chain(lambda escrow: _fund_second(escrow))
     drained = world.claim()
     good = world.claim(terms=world.terms.model_copy(update={"account": second, "account_name": "second"}))

@@ -41,7 +41,7 @@ from fallow.resources.money import format_amount, parse_amount
 from fallow.resources.naming import claim_name
 from fallow.resources.paymentclaim import Observations, PaymentClaimSpec
 from fallow.resources.quote import AcceleratorPrice, Prices, QuoteSpec
-from fallow.resources.terms import Terms
+from fallow.resources.terms import TaskRequests, Terms
 
 PROVIDERS, PAYERS = 200, 50
 API = "/apis/fallow.dev/v1alpha1"
@@ -218,6 +218,7 @@ def _terms(world: _World, provider: int, payer: int) -> Terms:
         owner_id="owner",
         quote=world.quotes[provider],
         price_per_task_hour="1.80",
+        requests=TaskRequests(accelerators={"nvidia.com/gpu": 1}),
         task_timeout_seconds=86_400,
     )
 
@@ -240,9 +241,10 @@ def _claim(terms: Terms, number: int, signer: LocalAccount) -> PaymentClaimSpec:
         sequence=0,
         claim_id=to_hex(claim_id(_HUB_ID, placement, 0)),
         term=0,
+        tasks="0",
         ended=tuple(str(one) for one in ended),
         receipt=receipt,
-        observations=Observations(placed_at=timestamp(1_800_000_000)),
+        observations=Observations(placed_at=timestamp(1_800_000_000), finished_at=timestamp(1_800_003_600)),
         seconds=3600,
         amount=format_amount(amount, decimals=terms.token_decimals),
         terms=terms,

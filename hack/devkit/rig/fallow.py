@@ -210,7 +210,11 @@ def _common(hub_id: bytes, chain: Chain | None) -> dict[str, str]:
 
 def _start_hub(rig: Rig, common: dict[str, str], ports: Ports, settings: Mapping[str, str]) -> None:
     own = {f"FALLOW_{name}": value for name, value in settings.items()}
-    _start(rig, "hub", "hub", {**common, **own, "FALLOW_KUBECONFIG": str(rig.identities["hub"])}, ports)
+    more = {
+        "FALLOW_KUBECONFIG": str(rig.identities["hub"]),
+        "FALLOW_JOBS__INTERVAL_SECONDS_MIN": "5",  # simulated tasks are short
+    }
+    _start(rig, "hub", "hub", {**common, **more, **own}, ports)
 
 
 def _start_settler(rig: Rig, common: dict[str, str], chain: Chain | None, ports: Ports) -> None:

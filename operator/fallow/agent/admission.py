@@ -7,7 +7,7 @@ owner's Offer, as it is now, allow it? That can change at any time; what it stop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -17,9 +17,16 @@ from fallow.agent.isolation import isolation_for, offered_isolations
 from fallow.agent.quoting import Identity
 from fallow.agent.storage import too_much_storage
 from fallow.errors import FallowError
+from fallow.receipts.contract_signatures import ContractSignature
 from fallow.receipts.pricing import price_per_task_hour
 from fallow.receipts.requests import effective_requests
-from fallow.receipts.statements import check_authorization, check_quote, unit_prices
+from fallow.receipts.statements import (
+    NotThePayersKey,
+    check_authorization,
+    check_quote,
+    quoted_price,
+    unit_prices,
+)
 from fallow.receipts.typed_data import SignatureError
 from fallow.receipts.words import checksummed, to_hex
 from fallow.resources.money import format_amount, parse_amount
@@ -56,20 +63,37 @@ class Refusal:
     message: str
 
 
+class StillAsking(Exception):  # noqa: N818 - says what is the case, as in fallow.errors
+    """The payer is no key, and its contract has not answered yet: look again when it has."""
+
+
+AskContract = Callable[[ContractSignature], str]
+"""Returns why a payer that may be a contract does not agree, "" when it does; raises StillAsking."""
+
+
+def _no_contracts(asked: ContractSignature) -> str:
+    return f"no key of {asked.account} signed"
+
+
 def terms_refusal(
-    spec: PlacementSpec, *, created_at: datetime, products: Mapping[str, str], identity: Identity
+    spec: PlacementSpec,
+    *,
+    created_at: datetime,
+    products: Mapping[str, str],
+    identity: Identity,
+    ask_contract: AskContract = _no_contracts,
 ) -> Refusal | None:
     """Return why these terms bind nobody here, or None when they hold.
 
     `products` maps each node of the member to its accelerators' product. The answer depends on nothing that
-    changes, but for nodes that come and go: ask once per placement.
+    changes, but for nodes that come and go: ask once per placement. Raises StillAsking while a payer that is
+    a contract has not answered.
     """
     terms = spec.terms
     try:
         problem = (
             _wrong_place(terms, identity)
             or _bad_quote(terms, identity, created_at=created_at)
-            or _bad_authorization(terms, identity, created_at=created_at)
             or _bad_price(spec, products=products)
             or _too_long(terms)
             or too_much_storage(
@@ -77,6 +101,7 @@ def terms_refusal(
             )
             or _unwanted_copies(terms)
             or _uncaged(spec)
+            or _bad_authorization(terms, identity, created_at=created_at, ask_contract=ask_contract)
         )
     except (FallowError, ValueError) as error:
         problem = f"the terms cannot be read: {error}"
@@ -150,10 +175,14 @@ def _bad_quote(terms: Terms, identity: Identity, *, created_at: datetime) -> str
     return ""
 
 
-def _bad_authorization(terms: Terms, identity: Identity, *, created_at: datetime) -> str:
+def _bad_authorization(
+    terms: Terms, identity: Identity, *, created_at: datetime, ask_contract: AskContract
+) -> str:
     given = terms.account.authorization
     if given is None:
         return "" if identity.domain.chain_id == 0 else "the account has no authorization by its payer"
+    if created_at >= datetime.fromisoformat(given.expires_at):
+        return f"the payer's authorization expired at {given.expires_at}"
     try:
         # The hub knows its namespaces; here it counts that the payer signed for one of this very hub.
         check_authorization(
@@ -162,10 +191,11 @@ def _bad_authorization(terms: Terms, identity: Identity, *, created_at: datetime
             namespace_uid=given.namespace_uid,
             decimals=identity.token_decimals,
         )
+    except NotThePayersKey as error:
+        why = ask_contract(error.asked)
+        return f"the payer's authorization does not hold: {why}" if why else ""
     except SignatureError as error:
         return f"the payer's authorization does not hold: {error}"
-    if created_at >= datetime.fromisoformat(given.expires_at):
-        return f"the payer's authorization expired at {given.expires_at}"
     return ""
 
 
@@ -173,6 +203,11 @@ def _bad_price(spec: PlacementSpec, *, products: Mapping[str, str]) -> str:
     terms = spec.terms
     decimals = terms.token_decimals
     requests = effective_requests(spec.template.wire()["spec"])
+    said = terms.requests
+    if (said.cpu_millicores, said.memory_mib, dict(said.accelerators)) != (
+        requests.cpu_millicores, requests.memory_mib, dict(requests.devices),
+    ):  # fmt: skip
+        return "the terms count other requests than the template's pod makes"
     agreed = parse_amount(terms.price_per_task_hour, decimals=decimals)
     for node in sorted({a.node for a in spec.assignments}):
         if node not in products:
@@ -186,10 +221,14 @@ def _bad_price(spec: PlacementSpec, *, products: Mapping[str, str]) -> str:
                 f"a task-hour on {node} costs {format_amount(ours, decimals=decimals)} by the Quote, "
                 f"not {terms.price_per_task_hour}"
             )
+    if quoted_price(terms) != agreed:  # whoever checks the pay knows the product from the terms alone
+        return f"the terms name product {terms.product!r}, which costs another price by the Quote"
     return ""
 
 
 def _too_long(terms: Terms) -> str:
+    if (terms.billing == "PerInterval") != (terms.interval_seconds is not None):
+        return "interval billing and a length of intervals go together"
     longest = terms.quote.limits.max_run_seconds
     if terms.task_timeout_seconds > longest:
         return f"a task may run {terms.task_timeout_seconds} s, the Quote allows {longest} s"

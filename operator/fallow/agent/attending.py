@@ -9,8 +9,9 @@ from datetime import datetime
 import structlog
 from pydantic import ValidationError
 
-from fallow.agent.admission import Refusal, offer_refusal, terms_refusal
+from fallow.agent.admission import Refusal, StillAsking, offer_refusal, terms_refusal
 from fallow.agent.books import Book, Books
+from fallow.agent.contract_payers import ContractPayers
 from fallow.agent.gangs import GangWrites
 from fallow.agent.guests import Guest
 from fallow.agent.isolation import offered_isolations
@@ -59,6 +60,7 @@ class Attending:
     gangs: GangWrites
     records: RecordWrites
     owner: OwnerReport
+    contract_payers: ContractPayers
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     stopped: dict[str, str] = field(default_factory=dict)
@@ -126,7 +128,12 @@ class Attending:
         if told.get("state") == "Finished" and seen and not guests and not gone:
             self._part(work, book)
             return
-        book.refusal = self._refusal(work, book, standing, accepted=guest_set is not None)
+        try:
+            book.refusal = self._refusal(work, book, standing, accepted=guest_set is not None)
+        except StillAsking:
+            if not gone and not work.stopped:
+                return
+            book.refusal = None  # nothing of it will run, whatever the answer
         book.released = work.released
         book.stopping = gone or work.stopped or book.refusal is not None
         decisions = decide(
@@ -163,6 +170,9 @@ class Attending:
                 created_at=work.created_at,
                 products={name: o.node.product for name, o in standing.offered.nodes.items()},
                 identity=self.identity,
+                ask_contract=lambda asked: self.contract_payers.refusal(
+                    asked, trust_hub=standing.offer.trust_hub_for_contract_payers
+                ),
             )
             book.terms_checked = True
             if book.terms_refusal is not None:
@@ -181,13 +191,15 @@ class Attending:
     ) -> None:
         book.endings.update({e.ended.index: e for e in decisions.ended})
         book.returned.extend(decisions.handed_back)
+        book.marks.update(decisions.marks)
+        book.next_mark_at = decisions.next_mark_at
         for ending in decisions.ended:
             self.owner.count(ending)
         gone_at = self._gone_at(guest_set, gone=gone)
         if guest_set is not None:
             spec = guest_set["spec"]
             stale = spec["generation"] < work.generation or spec.get("goneAt") != gone_at
-            if stale or book.endings or book.returned:
+            if stale or book.endings or book.returned or book.marks:
                 self.records.keep(work, book, gone_at=gone_at)
         elif decisions.start or decisions.ended or len(book.being_recorded) < len(work.tasks):
             self.records.keep(work, book, gone_at=None)

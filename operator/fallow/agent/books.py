@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from fallow.agent.admission import Refusal
@@ -19,7 +20,7 @@ from fallow.kube.client import JSON
 from fallow.resources.placement import HandedBack, Progress
 from fallow.resources.ranges import EMPTY, IndexRanges
 
-_PROGRESS_FIELDS = ("ended", "handedBack", "lastWords", "results", "reveals", "receipt")
+_PROGRESS_FIELDS = ("ended", "elapsed", "handedBack", "lastWords", "results", "reveals", "receipt")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +32,10 @@ class Book:
     """Decided and not confirmed in the GuestSet yet."""
     returned: list[HandedBack] = field(default_factory=list)
     """Handed back, and not confirmed yet."""
+    marks: dict[int, int] = field(default_factory=dict)
+    """Elapsed seconds by index, not confirmed yet."""
+    next_mark_at: datetime | None = None
+    """When more of it will have elapsed."""
     creating: dict[int, str] = field(default_factory=dict)
     """Tasks whose pod is being created, with the node."""
     uncreatable: dict[int, str] = field(default_factory=dict)
@@ -87,14 +92,17 @@ class Book:
         """
         told = (placement or {}).get("status") or {}
         version = guest_set["metadata"]["resourceVersion"] if guest_set is not None else ""
-        key = f"{version} {len(told.get('ended') or ())} {told.get('handedBack')}"
+        key = f"{version} {len(told.get('ended') or ())} {told.get('handedBack')} {told.get('elapsed')}"
         if self._record is None or self._record[0] != key:
             progress = self.progress(guest_set)
             self._record = (key, read_record(seeded(progress, read_progress({"status": told}))))
         confirmed = self._record[1]
         self._forget_confirmed(confirmed)
         return Record(
-            ended=confirmed.ended, handed_back=confirmed.handed_back, being_recorded=self.being_recorded
+            ended=confirmed.ended,
+            elapsed=confirmed.elapsed,
+            handed_back=confirmed.handed_back,
+            being_recorded=self.being_recorded,
         )
 
     @property
@@ -106,6 +114,8 @@ class Book:
         return tasks
 
     def _forget_confirmed(self, record: Record) -> None:
+        if self.marks:
+            self.marks = {i: s for i, s in self.marks.items() if s > record.elapsed.get(i, 0)}
         if not self.endings and not self.returned:
             return
         settled = record.settled

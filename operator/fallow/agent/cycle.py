@@ -110,6 +110,10 @@ class Cycle:
             longest = min(longest, ATTENTIVE_SECONDS)
         if any(not o.node.ready for o in offered.nodes.values()) and guests:
             longest = min(longest, ATTENTIVE_SECONDS)
+        for book in self.attending.books:
+            if book.next_mark_at is not None:
+                due_in = (book.next_mark_at - now).total_seconds()
+                longest = min(longest, max(ATTENTIVE_SECONDS, due_in))
         for guest in guests:
             if guest.started_at is None or guest.deleting:
                 return min(longest, ATTENTIVE_SECONDS)

@@ -16,7 +16,8 @@ from fallow.agent.books import Book
 from fallow.agent.work import Work
 from fallow.errors import AlreadyExists, FallowError, Invalid, NotFound, NotLeading
 from fallow.kube.client import ApiServer
-from fallow.kube.kinds import NETWORK_POLICY, SERVICE, Resource
+from fallow.kube.kinds import NETWORK_POLICY, SERVICE
+from fallow.kube.resource import Resource
 from fallow.kube.writers import Writers
 from fallow.resources import naming
 

@@ -169,7 +169,13 @@ class RecordWrites:
         before = read_progress(guest_set)
         progress = seeded(before, self._told_to_hub(work))
         progress = recorded(
-            progress, endings=book.endings.values(), returned=book.returned, work=work, key=self._key
+            progress,
+            endings=book.endings.values(),
+            returned=book.returned,
+            marks=book.marks,
+            work=work,
+            key=self._key,
+            now=self._now(),
         )
         if progress == before:
             return

@@ -1,13 +1,15 @@
 """The record of a placement and the report made from it.
 
 The same `Progress` stands in the GuestSet's status, where it is written first, and in the Placement's, where
-the hub reads it. Entries are only ever added; the first word on a task is the last. Whenever an attempt is
-added, a new cumulative receipt is signed over all of them, so that record and receipt never disagree.
+the hub reads it. Entries are only ever added; the first word on a task is the last. Elapsed time only grows.
+Whenever an attempt or elapsed time is added, a new cumulative receipt is signed over all of them, so that
+record and receipt never disagree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +23,7 @@ from fallow.agent.site import Record
 from fallow.agent.work import Work
 from fallow.kube.conditions import condition, merged
 from fallow.receipts.statements import sign_receipt, unix_seconds
+from fallow.resources.elapsed import packed, parse_all, stops_of
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.placement import (
     HandedBack,
@@ -42,6 +45,7 @@ def read_record(progress: Progress, *, being_recorded: IndexRanges = EMPTY) -> R
     ended = (Ended.parse(text) for text in progress.ended)
     return Record(
         ended={each.index: each for each in ended},
+        elapsed=stops_of(parse_all(progress.elapsed)) if progress.elapsed else {},
         handed_back=_all_tasks(progress.handed_back),
         being_recorded=being_recorded,
     )
@@ -52,16 +56,21 @@ def recorded(
     *,
     endings: Iterable[Ending],
     returned: Iterable[HandedBack],
+    marks: Mapping[int, int] | None = None,
     work: Work,
     key: LocalAccount,
+    now: datetime | None = None,
 ) -> Progress:
-    """Return the record with what is new in it, and a receipt that covers all ended attempts."""
+    """Return the record with what is new in it, and a receipt that covers all of it.
+
+    `marks` is elapsed time by index, `now` when that was seen.
+    """
     before = read_record(progress)
     added: dict[int, Ending] = {}
     for ending in endings:
         index = ending.ended.index
         if index not in before.ended and index not in before.handed_back:
-            added.setdefault(index, ending)
+            added.setdefault(index, _after(ending, before.elapsed.get(index, 0)))
     taken = before.settled | IndexRanges.of(added)
     handed_back = _merged_hand_backs(progress.handed_back, returned, taken=taken)
     reveals: tuple[str, ...] = ()
@@ -73,26 +82,53 @@ def recorded(
             for i, e in added.items()
         }
     ended = (*progress.ended, *(str(e.ended) for e in added.values()))
+    elapsed = _elapsed(progress, before, marks or {}, settled=before.settled | IndexRanges.of(added))
+    news = added or elapsed != progress.elapsed
     words = [e.last_words for e in added.values() if e.last_words is not None]
     return Progress(
         ended=ended,
+        elapsed=elapsed,
         handed_back=handed_back,
         last_words=(*progress.last_words, *words)[-MAX_LAST_WORDS:],
         results=(*progress.results, *_results(work, added.values()))[:MAX_RESULTS],
         reveals=(*progress.reveals, *reveals),
-        receipt=_receipt(progress, ended, added, work=work, key=key) if added else progress.receipt,
+        receipt=_receipt(progress, ended, elapsed, added, work=work, key=key, now=now)
+        if news
+        else progress.receipt,
     )
+
+
+def _after(ending: Ending, elapsed: int) -> Ending:
+    """Return an ending that is no earlier than the elapsed time that was signed before.
+
+    It can be by a second or two, when the clocks of node and agent differ.
+    """
+    if ending.ended.seconds >= elapsed:
+        return ending
+    return replace(ending, ended=replace(ending.ended, seconds=elapsed))
+
+
+def _elapsed(
+    progress: Progress, before: Record, marks: Mapping[int, int], *, settled: IndexRanges
+) -> tuple[str, ...]:
+    new = {i: s for i, s in marks.items() if i not in settled and s > before.elapsed.get(i, 0)}
+    if not new:
+        return progress.elapsed
+    return tuple(str(each) for each in packed({**before.elapsed, **new}))
 
 
 def seeded(progress: Progress, reported: Progress) -> Progress:
     """Return a record that has all that was ever reported, should somebody have deleted the GuestSet."""
     mine, told = read_record(progress), read_record(reported)
-    if not told.settled - mine.settled:
+    forgotten = any(seconds > mine.elapsed.get(index, 0) for index, seconds in told.elapsed.items())
+    if not told.settled - mine.settled and not forgotten:
         return progress
     extra = tuple(str(e) for index, e in told.ended.items() if index not in mine.settled)
     receipts: list[SignedReceipt] = [r for r in (progress.receipt, reported.receipt) if r is not None]
+    elapsed = {i: max(mine.elapsed.get(i, 0), s) for i, s in told.elapsed.items()}
     return Progress(
         ended=(*progress.ended, *extra),
+        elapsed=tuple(str(each) for each in packed({**mine.elapsed, **elapsed})),
         handed_back=_merged_hand_backs(
             progress.handed_back, reported.handed_back, taken=mine.settled | IndexRanges.of(told.ended)
         ),
@@ -130,6 +166,7 @@ def report(
     )
     status = PlacementStatus(
         ended=progress.ended,
+        elapsed=progress.elapsed,
         handed_back=progress.handed_back,
         last_words=progress.last_words,
         results=results,
@@ -208,16 +245,29 @@ def _results(work: Work, endings: Iterable[Ending]) -> list[InlineResult]:
 
 
 def _receipt(
-    progress: Progress, ended: tuple[str, ...], added: Mapping[int, Ending], *, work: Work, key: LocalAccount
+    progress: Progress,
+    ended: tuple[str, ...],
+    elapsed: tuple[str, ...],
+    added: Mapping[int, Ending],
+    *,
+    work: Work,
+    key: LocalAccount,
+    now: datetime | None,
 ) -> SignedReceipt:
     before = progress.receipt
     begins = [int(e.began_at.timestamp()) for e in added.values()]
     ends = [int(e.ended_at.timestamp()) for e in added.values()]
+    spans = parse_all(elapsed) if elapsed else ()
+    if spans and now is not None:
+        ends.append(int(now.timestamp()))
+        begins.append(ends[-1] - max(one.stop for one in spans))
     if before is not None:
         begins.append(unix_seconds(before.period_start))
         ends.append(unix_seconds(before.period_end))
     return sign_receipt(
         [Ended.parse(text) for text in ended],
+        elapsed=spans,
+        attempt=work.spec.attempt,
         terms=work.spec.terms,
         job_uid=work.spec.job.uid,
         placement_uid=work.uid,

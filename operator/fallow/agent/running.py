@@ -8,6 +8,7 @@ is in it is never decided again, and a pod may go only once the record has its t
     stop         delete a pod that must not go on; its end is recorded when it has stopped
     ended        outcomes to record
     handed_back  tasks to record as never started, with the reason
+    marks        seconds of running guests that have become final, with interval billing
     let_go       pods whose task is in the record: take the finalizer off, delete
 """
 
@@ -16,8 +17,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from fallow.agent import intervals
 from fallow.agent.admission import Refusal
 from fallow.agent.guests import Guest
 from fallow.agent.outcomes import Circumstances, Ending, ending_of, never_bound, overdue, vanished
@@ -62,6 +64,9 @@ class Decisions:
     ended: tuple[Ending, ...] = ()
     handed_back: tuple[HandedBack, ...] = ()
     let_go: tuple[Guest, ...] = ()
+    marks: Mapping[int, int] = field(default_factory=dict)
+    """By index: seconds that have become final, with interval billing."""
+    next_mark_at: datetime | None = None
     running: int = 0
     """Guests that run, or ran and are not confirmed in the record yet: one report says both."""
     waiting: int = 0
@@ -141,7 +146,10 @@ class _Case:
         starts = self._start(waiting, room) if waiting and self.site.may_start else ()
         running = self.ending + sum(1 for g in self.alive if g.started_at is not None)
         unsettled = len(self.work.tasks - self.record.settled)
+        marked, next_mark_at = self._intervals()
         return Decisions(
+            marks=marked,
+            next_mark_at=next_mark_at,
             start=starts,
             stop=tuple(self.stops),
             ended=tuple(self.endings),
@@ -151,6 +159,22 @@ class _Case:
             waiting=max(0, unsettled - running),
             finished=not (self.work.tasks - self.record.settled),
         )
+
+    def _intervals(self) -> tuple[Mapping[int, int], datetime | None]:
+        """Return what has become final since the record was written, and when there is more."""
+        interval = intervals.interval_of(self.work)
+        if interval is None:
+            return {}, None
+        now = self.site.now
+        counted = [
+            guest
+            for guest in self.alive
+            if guest.index not in self.work.released and not self.site.lost(guest.node or guest.pinned_to)
+        ]
+        known = self.record.elapsed
+        found = intervals.marks(counted, now=now, interval=interval)
+        new = {index: seconds for index, seconds in found.items() if seconds > known.get(index, 0)}
+        return new, intervals.next_mark_at(counted, now=now, interval=interval)
 
     def _look_at(self, guest: Guest) -> None:
         if guest.index in self.record.ended or guest.index in self.record.handed_back:

@@ -44,6 +44,8 @@ class Record:
 
     ended: Mapping[int, Ended] = field(default_factory=dict)
     """By index: a placement tries each index once."""
+    elapsed: Mapping[int, int] = field(default_factory=dict)
+    """By index: seconds that are final, with interval billing."""
     handed_back: IndexRanges = EMPTY
     being_recorded: IndexRanges = EMPTY
     """Decided, and not confirmed yet by the API server: not decided again, but their pods stay."""

@@ -29,8 +29,8 @@ from fallow.kube.kinds import (
     PROVIDER,
     PROVIDER_NODE,
     QUOTE,
-    Resource,
 )
+from fallow.kube.resource import Resource
 from fallow.kube.view import Change, View, version_of
 
 FACTS = "facts"

@@ -10,6 +10,7 @@ from datetime import datetime
 from fallow.agent.attending import Attending
 from fallow.agent.books import Books
 from fallow.agent.canaries import Canaries
+from fallow.agent.contract_payers import ContractPayers
 from fallow.agent.cycle import Cycle
 from fallow.agent.gangs import GangWrites
 from fallow.agent.heartbeat import HubPulse
@@ -95,6 +96,12 @@ def wired(to: Connections, to_member: Writers, to_hub: Writers) -> Cycle:
         gangs=GangWrites(to.member, to_member, namespace=settings.guests.namespace, wake=wake),
         records=records,
         owner=owner,
+        contract_payers=ContractPayers(
+            settings.chain,
+            chain_id=settings.payments.chain_id,
+            wake=wake,
+            monotonic=time.monotonic,
+        ),
         now=to.now,
         monotonic=time.monotonic,
     )

@@ -13,13 +13,21 @@ from typing import Annotated
 
 import typer
 import yaml
+from eth_account.signers.local import LocalAccount
+from pydantic import ValidationError
 
 from fallow.cli.chain_reads import EscrowReader
 from fallow.cli.keystores import open_keystore
 from fallow.cli.proofs import Place
 from fallow.errors import AmountError, InvalidSetting
-from fallow.receipts.statements import authorization_message, check_authorization, timestamp, unix_seconds
-from fallow.receipts.typed_data import Domain, sign
+from fallow.receipts.statements import (
+    NotThePayersKey,
+    authorization_message,
+    check_authorization,
+    timestamp,
+    unix_seconds,
+)
+from fallow.receipts.typed_data import Domain, digest, sign
 from fallow.receipts.words import checksummed, from_hex, to_hex, uid_bytes
 from fallow.resources.account import AccountLimits, AccountSpec, Authorization
 from fallow.resources.base import API_VERSION
@@ -40,12 +48,25 @@ def bind(
         str,
         typer.Option(metavar="UID", help="kubectl get ns NAME -o jsonpath={.metadata.uid}"),
     ],
-    keystore: Annotated[Path, typer.Option(metavar="FILE", help="The payer's encrypted keystore.")],
-    password_file: Annotated[Path, typer.Option(metavar="FILE", help="File with its password.")],
     escrow: Annotated[str, typer.Option(metavar="0x…", help="The escrow contract.")],
     expires: Annotated[
         str, typer.Option(metavar="TIME", help="Nothing new is placed from then: 2027-01-31T00:00:00Z.")
     ],
+    keystore: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The payer's encrypted keystore; of a wallet, an owner's."),
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with its password.")
+    ] = None,
+    wallet: Annotated[
+        str | None,
+        typer.Option(metavar="0x…", help="The payer is this contract (EIP-1271). It is asked over --rpc."),
+    ] = None,
+    signature: Annotated[
+        str | None,
+        typer.Option(metavar="0x…", help="What a wallet's owners signed elsewhere, instead of --keystore."),
+    ] = None,
     rpc: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Read chain, hub and decimals from the escrow. Or give the three:"),
@@ -72,12 +93,16 @@ def bind(
     Without --max-total the namespace may spend all that is deposited, as fast as the binding at the
     escrow (`fallow chain authorize`) lets it.
     """
+    if wallet is not None and rpc is None:
+        raise InvalidSetting("--wallet takes --rpc too: only the contract itself can say whether it agrees.")
+    if signature is not None and wallet is None:
+        raise InvalidSetting("--signature goes with --wallet; the key of any other payer is in --keystore.")
     place = _place(escrow, rpc=rpc, chain_id=chain_id, hub_id=hub_id, decimals=decimals)
     now = int(time.time())
-    key = open_keystore(keystore, password_file)
+    key = _key(keystore, password_file)
     spec = unsigned_account(
         place,
-        payer=key.address,
+        payer=_payer(wallet, key),
         namespace_uid=namespace_uid,
         limits=AccountLimits(max_total=_amount(max_total, place), max_per_day=_amount(max_per_day, place)),
         expires_at=_instant(expires, now=now),
@@ -85,10 +110,23 @@ def bind(
     )
     assert spec.authorization is not None
     message = authorization_message(spec, decimals=place.decimals)
-    signature = sign(place.domain, message, key=key)
-    given = spec.authorization.model_copy(update={"signature": signature})
-    spec = spec.model_copy(update={"authorization": given})
-    check_authorization(spec, domain=place.domain, namespace_uid=namespace_uid, decimals=place.decimals)
+    if signature is None and key is None:
+        raise InvalidSetting(
+            f"Have the wallet's owners sign {to_hex(digest(place.domain, message))}, then run this again "
+            f"with --signature and --nonce {spec.authorization.nonce}; or give an owner's --keystore."
+        )
+    if signature is None:
+        assert key is not None
+        signature = sign(place.domain, message, key=key)
+    spec = _signed(spec, signature)
+    try:
+        check_authorization(spec, domain=place.domain, namespace_uid=namespace_uid, decimals=place.decimals)
+    except NotThePayersKey as error:
+        asked = error.asked
+        assert wallet is not None
+        assert rpc is not None
+        if not EscrowReader(rpc, escrow).contract_accepts(asked.account, asked.digest, asked.signature):
+            raise InvalidSetting(f"The contract {asked.account} does not accept this signature.") from None
     manifest = {
         "apiVersion": API_VERSION,
         "kind": "Account",
@@ -101,11 +139,41 @@ def bind(
     else:
         output.write_text(text)
     typer.echo(
-        f"The payer {key.address} lets namespace {namespace} spend "
-        f"{max_total or 'without limit'} until {given.expires_at}. Next: kubectl apply -f "
+        f"The payer {spec.payer} lets namespace {namespace} spend "
+        f"{max_total or 'without limit'} until {expires}. Next: kubectl apply -f "
         f"{output or '…'}, and `fallow chain authorize` if the payer is not bound at the escrow yet.",
         err=True,
     )
+
+
+def _key(keystore: Path | None, password_file: Path | None) -> LocalAccount | None:
+    if (keystore is None) != (password_file is None):
+        raise InvalidSetting("Give both --keystore and --password-file, or neither.")
+    if keystore is None or password_file is None:
+        return None
+    return open_keystore(keystore, password_file)
+
+
+def _payer(wallet: str | None, key: LocalAccount | None) -> str:
+    if wallet is None:
+        if key is None:
+            raise InvalidSetting("Give the payer's --keystore and --password-file, or its --wallet.")
+        return str(key.address)
+    try:
+        return checksummed(wallet)
+    except ValueError as error:
+        raise InvalidSetting(f"--wallet: {error}.") from None
+
+
+def _signed(spec: AccountSpec, signature: str) -> AccountSpec:
+    """Return an Account with its signature. InvalidSetting for what is none."""
+    assert spec.authorization is not None
+    fields = spec.authorization.model_dump() | {"signature": signature.lower()}
+    try:
+        given = Authorization(**fields)
+    except ValidationError:
+        raise InvalidSetting("--signature is not 0x and pairs of hexadecimal digits.") from None
+    return spec.model_copy(update={"authorization": given})
 
 
 def unsigned_account(

@@ -12,10 +12,9 @@ from typing import Any
 
 from fallow.cli.proofs import Place
 from fallow.errors import InvalidSetting, MoneyError, Retryable
+from fallow.receipts.contract_signatures import ContractSignature, is_yes
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import address_word, checksummed, keccak, to_hex, uint_word
-
-_EIP1271_MAGIC = keccak(b"isValidSignature(bytes32,bytes)")[:4]
 
 
 class EndpointUnusable(Retryable):
@@ -78,13 +77,12 @@ class EscrowReader:
         """Say whether `account` is a contract that accepts a signature of `digest` (EIP-1271)."""
         if len(self._bytes(self.request("eth_getCode", account, "latest"))) == 0:
             return False
-        padded = signature.ljust(-(-len(signature) // 32) * 32, b"\0")
-        data = _EIP1271_MAGIC + digest + uint_word(64) + uint_word(len(signature)) + padded
+        data = ContractSignature(account, digest, signature).call_data()
         try:
             answer = self.request("eth_call", {"to": account, "data": to_hex(data)}, "latest")
         except EndpointUnusable:
             return False  # it reverted, which is a no
-        return self._bytes(answer)[:4] == _EIP1271_MAGIC
+        return is_yes(self._bytes(answer))
 
     def request(self, method: str, *parameters: Any) -> Any:
         """Make one JSON-RPC request. Raises EndpointUnusable for anything but a result."""

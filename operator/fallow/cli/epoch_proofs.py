@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fallow.cli.claim_proofs import Evidence, check_claim
+from fallow.cli.claim_evidence import Evidence
+from fallow.cli.claim_proofs import check_claim
 from fallow.cli.proofs import Place, Report
 from fallow.errors import FallowError, Malformed
 from fallow.receipts.attempts import attempts_root
@@ -21,12 +22,14 @@ from fallow.receipts.epochs import Claim, Epoch, commitment
 from fallow.receipts.messages import Settlement
 from fallow.receipts.statements import domain_of, quote_hash, receipt_hash
 from fallow.receipts.words import ZERO_WORD, checksummed, from_hex, keccak, to_hex
+from fallow.resources.elapsed import parse_all
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.money import format_amount, parse_amount
 from fallow.resources.paymentclaim import PaymentClaimSpec
 from fallow.resources.ranges import EMPTY, IndexRanges
 
 FORMAT = "fallow-epoch/1"
+_FOR_GOOD = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class Seen:
     """Claim id -> epoch."""
     attempts: dict[tuple[str, int], IndexRanges] = field(default_factory=dict)
     """By job UID and attempt number."""
+    seconds: dict[tuple[str, int], dict[int, list[tuple[int, int]]]] = field(default_factory=dict)
+    """With interval billing: what was paid of each index, by job UID and attempt number."""
     successes: dict[str, list[IndexRanges]] = field(default_factory=dict)
     """By job; entry k holds the indexes with more than k paid successes."""
 
@@ -102,9 +107,10 @@ class Seen:
         self.claims[spec["claimId"]] = epoch
         indexes = IndexRanges.of({one.index for one in ended})
         known = self.attempts.get((job, number), EMPTY)
-        if known & indexes and spec["terms"].get("billing", "PerTask") == "PerTask":
+        if known & indexes:
             report.refuse("AttemptTwice", f"Attempt {number} of index {known & indexes} was paid before.")
         self.attempts[job, number] = known | indexes
+        self._add_seconds(spec, ended, report)
         again = IndexRanges.of({one.index for one in ended if one.outcome is Outcome.SUCCEEDED})
         layers = self.successes.setdefault(job, [])
         for depth, layer in enumerate(layers):
@@ -113,6 +119,26 @@ class Seen:
             layers.append(again)
             if len(layers) > spec["terms"].get("replicas", 1):
                 report.refuse("SecondSuccess", f"A success of index {again} was paid before.")
+
+    def _add_seconds(self, spec: Mapping[str, Any], ended: Sequence[Ended], report: Report) -> None:
+        """Count the seconds of attempts that are billed by the interval, and refuse those paid before."""
+        if spec["terms"].get("billing", "PerTask") != "PerInterval":
+            return
+        known = self.seconds.setdefault((spec["job"]["uid"], int(spec["attempt"])), {})
+        stops: dict[int, int] = {}
+        wanted: list[tuple[int, int, int]] = []
+        for part in parse_all(spec.get("elapsed") or ()):
+            stops |= dict.fromkeys(part.tasks, part.stop)
+            wanted += [(index, part.start, part.stop) for index in part.tasks if part.stop > part.start]
+        # NB: after its end nothing of an attempt is left to be paid, whatever it says its seconds were.
+        wanted += [(one.index, stops.get(one.index, 0), _FOR_GOOD) for one in ended]
+        for index, start, stop in wanted:
+            paid = known.setdefault(index, [])
+            if any(begun < stop and start < over for begun, over in paid):
+                report.refuse(
+                    "SecondsTwice", f"Seconds of attempt {spec['attempt']} of index {index} were paid before."
+                )
+            paid.append((start, stop))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +233,9 @@ def _recomputed(content: Mapping[str, Any], place: Place) -> Epoch:
                 provider=terms.provider,
                 quote_hash=quote_hash(terms.quote, domain=domain_of(terms)),
                 receipt_hash=receipt_hash(spec.receipt, terms=terms, **ids),
-                attempts_root=attempts_root(Ended.parse(text) for text in spec.ended),
+                attempts_root=attempts_root(
+                    [Ended.parse(text) for text in spec.ended], parse_all(spec.elapsed), attempt=spec.attempt
+                ),
                 payer=checksummed(terms.account.payer),
                 payee=checksummed(terms.quote.payee),
                 total_seconds=spec.seconds,

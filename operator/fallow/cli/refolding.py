@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fallow.hub.claims import failure_seconds_of
 from fallow.hub.folding import Folded, Share, add_failures, read_folded, write_folded
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.money import parse_amount
@@ -97,7 +98,7 @@ def _absorbed(
         counted |= {each.index: each for each in [*rest, *paid]}
         seconds += spec["seconds"]
         amount += parse_amount(spec["amount"], decimals=decimals)
-        failure_seconds += sum(each.seconds for each in paid if each.outcome.is_own_failure)
+        failure_seconds += failure_seconds_of(spec)
     succeeded = IndexRanges.of(at for at, each in counted.items() if each.outcome is Outcome.SUCCEEDED)
     failed = IndexRanges.of(at for at, each in counted.items() if each.outcome.is_own_failure)
     if job["spec"].get("gang"):

@@ -15,7 +15,8 @@ import typer
 
 from fallow.cli.bundles import BundleDirectory, BundleMissing, Epochs
 from fallow.cli.chain_reads import EscrowReader
-from fallow.cli.claim_proofs import Evidence, check_claim, check_receipt, work_of_placement
+from fallow.cli.claim_evidence import Evidence, work_of_placement
+from fallow.cli.claim_proofs import check_claim, check_receipt
 from fallow.cli.epoch_proofs import BundleFile, Committed, Seen, check_claim_of, check_epoch
 from fallow.cli.proofs import Report
 from fallow.errors import InvalidSetting, Malformed

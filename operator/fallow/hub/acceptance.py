@@ -38,22 +38,27 @@ class Verdict:
     message: str
 
 
-def judge(job: Mapping[str, Any], *, decimals: int) -> Verdict:
+def judge(job: Mapping[str, Any], *, decimals: int, shortest_interval_seconds: int = 0) -> Verdict:
     """Judge a ComputeJob object; never raises, whatever is in it."""
-    return read_and_judge(job, decimals=decimals)[0]
+    return read_and_judge(job, decimals=decimals, shortest_interval_seconds=shortest_interval_seconds)[0]
 
 
-def read_and_judge(job: Mapping[str, Any], *, decimals: int) -> tuple[Verdict, ComputeJobSpec | None]:
+def read_and_judge(
+    job: Mapping[str, Any], *, decimals: int, shortest_interval_seconds: int = 0
+) -> tuple[Verdict, ComputeJobSpec | None]:
     """Judge a ComputeJob object, and return its spec where it can be read at all."""
     try:
         spec = ComputeJobSpec.model_validate(job["spec"])
     except ValueError as error:
         said = _short([f"spec does not fit its schema: {_first_line(error)}"])
         return Verdict(False, "Invalid", said), None
-    return _judged(job, spec, decimals=decimals), spec
+    found = _judged(job, spec, decimals=decimals, shortest_interval_seconds=shortest_interval_seconds)
+    return found, spec
 
 
-def _judged(job: Mapping[str, Any], spec: ComputeJobSpec, *, decimals: int) -> Verdict:
+def _judged(
+    job: Mapping[str, Any], spec: ComputeJobSpec, *, decimals: int, shortest_interval_seconds: int
+) -> Verdict:
     found: list[str] = []
     reason = "TemplateRefused"
     found += faults(job["spec"]["template"])
@@ -63,6 +68,7 @@ def _judged(job: Mapping[str, Any], spec: ComputeJobSpec, *, decimals: int) -> V
         reason = "Invalid"
     found += _amounts(spec, decimals=decimals)
     found += _shape(job, spec)
+    found += _interval(spec, shortest_seconds=shortest_interval_seconds)
     if found:
         return Verdict(False, reason, _short(found))
     return Verdict(True, "Accepted", "The hub takes this job.")
@@ -204,8 +210,12 @@ def _shape(job: Mapping[str, Any], spec: ComputeJobSpec) -> Iterator[str]:
         and spec.requirements.max_providers < (spec.verification.copies or 2)
     ):
         yield "spec.requirements.maxProviders must not be below spec.verification.copies"
-    if spec.billing != "PerTask":
-        yield "spec.billing PerInterval is not available on this hub yet: use PerTask"
+
+
+def _interval(spec: ComputeJobSpec, *, shortest_seconds: int) -> Iterator[str]:
+    asked = spec.billing_interval_seconds
+    if asked is not None and asked < shortest_seconds:
+        yield f"spec.billingIntervalSeconds must be at least {shortest_seconds} on this hub"
 
 
 def _short(found: list[str]) -> str:

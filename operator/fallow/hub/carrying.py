@@ -20,7 +20,7 @@ from fallow.hub.view import HubView
 from fallow.kube import kinds
 from fallow.kube.client import ApiServer
 from fallow.kube.compare_and_set import write, write_status
-from fallow.kube.kinds import Resource
+from fallow.kube.resource import Resource
 from fallow.kube.view import View
 from fallow.kube.writers import Writers
 from fallow.resources.naming import LABEL_JOB_UID, LABEL_PLACEMENT_UID

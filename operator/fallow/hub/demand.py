@@ -11,7 +11,7 @@ from fallow.hub.carrying import claim_key, job_key
 from fallow.hub.desk import Desk, has_condition
 from fallow.hub.fates import Step
 from fallow.hub.folding import read_folded
-from fallow.hub.jobs import NUMBERS_PER_RESERVATION, JobRecord, read_wish
+from fallow.hub.jobs import NUMBERS_PER_RESERVATION, JobRecord, Wish, read_wish
 from fallow.hub.placements import JSON, Placed
 from fallow.hub.steps import Steps
 from fallow.hub.view import ASSUMED
@@ -161,11 +161,15 @@ class Demand:
         record = records.get(uid)
         if record is None:
             number = self._first_number(uid, job)
-            record = JobRecord(read_wish(job, decimals=self._desk.decimals), next_number=number)
+            record = JobRecord(self._wish(job), next_number=number)
             records[uid] = record
         elif record.wish.generation != (job["metadata"].get("generation") or 0):
-            record.wish = read_wish(job, decimals=self._desk.decimals)
+            record.wish = self._wish(job)
         return record
+
+    def _wish(self, job: JSON) -> Wish:
+        shortest = self._desk.settings.jobs.interval_seconds_min
+        return read_wish(job, decimals=self._desk.decimals, shortest_interval_seconds=shortest)
 
     def _first_number(self, uid: str, job: JSON) -> int:
         """Return the first placement number that was never used."""

@@ -1,6 +1,6 @@
 """What happens next to one placement: a pure function, so that every cycle says the same until it is done.
 
-    running → (stop | release | reveal) → finished → claim → results → absorb → delete
+    running → (claim what elapsed) → (stop | release | reveal) → finished → claim → results → absorb → delete
 
 Each step is one write, and each is decided from what the API server says, not from what this process
 remembers: a hub that dies between two steps goes on with the next one.
@@ -26,6 +26,7 @@ class Step(Enum):
     RELEASE = auto()
     REVEAL = auto()
     CLAIM = auto()
+    CLAIM_ELAPSED = auto()
     RESULTS = auto()
     ABSORB = auto()
     DELETE = auto()
@@ -53,6 +54,10 @@ class Circumstances:
     owes: bool = False
     """Whether something is payable that the agent has signed for."""
     claimed: bool = False
+    elapsed_owed: bool = False
+    """Whether elapsed intervals are signed for, observed, and in no claim yet."""
+    elapsed_due: bool = False
+    """Whether it is time for a claim of them."""
     has_results: bool = False
     """Whether there are inline results that are not copied to the job's namespace yet."""
     absorbed: bool = False
@@ -86,12 +91,14 @@ def fate(placed: Placed, given: Circumstances) -> Fate:
         if given.job == "Complete" and placed.open - placed.released:
             return Fate(Step.STOP, stop_reason="JobFinished")
     if (given.provider_lost or given.provider_removed) and given.job != "Gone" and placed.held:
-        return Fate(Step.RELEASE, tasks=placed.held)
+        # NB: strictly before: what an agent says later of tasks that were taken away does not count.
+        return Fate(Step.CLAIM_ELAPSED) if given.elapsed_owed else Fate(Step.RELEASE, tasks=placed.held)
     if given.withheld or given.slow:
-        return Fate(Step.RELEASE, tasks=given.withheld | given.slow)
+        tasks = given.withheld | given.slow
+        return Fate(Step.CLAIM_ELAPSED) if given.elapsed_owed else Fate(Step.RELEASE, tasks=tasks)
     if given.opening - placed.asked:
         return Fate(Step.REVEAL, tasks=given.opening)
-    return Fate(Step.NONE)
+    return Fate(Step.CLAIM_ELAPSED) if given.elapsed_due else Fate(Step.NONE)
 
 
 def _is_over(placed: Placed, given: Circumstances) -> bool:

@@ -29,7 +29,8 @@ class Paid:
     seconds: int = 0
     amount: int = 0
     failure_seconds: int = 0
-    claimed: bool = False
+    claimed: int = 0
+    """How many claims say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def absorb(folded: Folded, placed: Placed, paid: Paid) -> Folded:
         failures=add_failures(folded.failures, failed_in(placed)),
         paid_failure_seconds=folded.paid_failure_seconds + paid.failure_seconds,
         shares=shares,
-        claims=folded.claims + int(paid.claimed),
+        claims=folded.claims + paid.claimed,
     )
 
 

@@ -38,10 +38,12 @@ class Wish:
     max_total: int | None = None
 
 
-def read_wish(job: JSON, *, decimals: int) -> Wish:
+def read_wish(job: JSON, *, decimals: int, shortest_interval_seconds: int = 0) -> Wish:
     """Parse and judge a ComputeJob object; never raises."""
     generation = job["metadata"].get("generation") or 0
-    verdict, spec = read_and_judge(job, decimals=decimals)
+    verdict, spec = read_and_judge(
+        job, decimals=decimals, shortest_interval_seconds=shortest_interval_seconds
+    )
     if spec is None or not verdict.accepted:
         return Wish(generation, verdict, spec)
     try:

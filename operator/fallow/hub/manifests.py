@@ -20,6 +20,9 @@ from fallow.resources.ranges import EMPTY, IndexRanges
 from fallow.scheduler.placing import Place
 from fallow.settings import PaymentsSettings
 
+INTERVAL_SECONDS = 600
+"""Of a job that asks for interval billing and says no length."""
+
 
 def placement(
     place: Place,
@@ -39,7 +42,13 @@ def placement(
 ) -> JSON:
     """Return the Placement for a decision; `number` is its attempt number, `term` the leader's."""
     assert record.wish.spec is not None
+    assert record.wish.shape is not None
     meta, spec = job["metadata"], record.wish.spec
+    priced = record.wish.shape.priced
+    per_interval = spec.billing == "PerInterval"
+    interval: JSON = (
+        {"intervalSeconds": spec.billing_interval_seconds or INTERVAL_SECONDS} if per_interval else {}
+    )
     return {
         "metadata": {
             "name": placement_name(meta["uid"], number),
@@ -73,7 +82,14 @@ def placement(
                 "pricePerTaskHour": format_amount(
                     place.price_per_task_hour, decimals=payments.token_decimals
                 ),
+                "requests": {
+                    "cpuMillicores": priced.cpu_millicores,
+                    "memoryMiB": priced.memory_mib,
+                    "accelerators": dict(priced.devices),
+                },
+                "product": place.product,
                 "billing": spec.billing,
+                **interval,
                 "taskTimeoutSeconds": place.run_seconds,
                 "replicas": replicas,
                 "replica": lane,

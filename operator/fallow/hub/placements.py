@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fallow.errors import EndedError, RangesError
+from fallow.errors import ElapsedError, EndedError, RangesError
 from fallow.hub.openings import opened
 from fallow.receipts.attempts import payable_seconds
 from fallow.receipts.pricing import cumulative_amount
 from fallow.receipts.statements import unix_seconds
+from fallow.resources.elapsed import Elapsed, parse_all, stops_of
 from fallow.resources.ended import Ended, Outcome
 from fallow.resources.money import parse_amount
 from fallow.resources.naming import PROVIDER_NAMESPACE_PREFIX
@@ -76,7 +77,7 @@ class Placed:
     request: tuple[tuple[str, int], ...]
     """One task's requests, as `scheduler.snapshot.Shape` has them."""
     payable_seconds: int
-    """Seconds of counted attempts with a payable outcome, so far."""
+    """Seconds of counted attempts with a payable outcome, and elapsed ones, so far."""
     last_words: str
     """What the last failed guest said, in one line."""
     owner: str = ""
@@ -93,6 +94,10 @@ class Placed:
     """Tasks that were asked to give way to a job of higher priority."""
     asked: IndexRanges = EMPTY
     """Tasks whose results the agent was asked to open."""
+    elapsed: tuple[Elapsed, ...] = ()
+    """With interval billing: seconds of its tasks that are final."""
+    per_interval: bool = False
+    """Whether it is billed so."""
 
     @property
     def provider(self) -> str:
@@ -147,6 +152,8 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
     gone = (IndexRanges.of(one.index for one in ended) | handed) & tasks
     released = parse_optional(spec.get("released"))
     sealed, votes = opened(obj, ended, released=released) if terms.get("replicas", 1) > 1 else (EMPTY, {})
+    per_interval = terms.get("billing") == "PerInterval"
+    elapsed = _elapsed(status.get("elapsed") or (), tasks=tasks) if per_interval else ()
     return Placed(
         name=meta["name"],
         namespace=meta["namespace"],
@@ -174,7 +181,9 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
         account=f"{terms['accountNamespace']}/{terms['accountName']}",
         paid_failure_seconds=terms.get("paidFailureSeconds") or 0,
         request=request,
-        payable_seconds=payable_seconds(one for one in ended if one.index not in released),
+        payable_seconds=payable_seconds(
+            (one for one in ended if one.index not in released), stops_of(elapsed)
+        ),
         last_words=_last_words(status.get("lastWords") or ()),
         owner=terms.get("ownerId") or "",
         replicas=terms.get("replicas", 1),
@@ -183,6 +192,8 @@ def read(obj: Mapping[str, Any], *, request: tuple[tuple[str, int], ...]) -> Pla
         votes=votes,
         preempted=parse_optional(spec.get("preempted")),
         asked=parse_optional(spec.get("reveal")),
+        elapsed=elapsed,
+        per_interval=per_interval,
     )
 
 
@@ -208,6 +219,14 @@ def _ended(texts: Any, *, tasks: IndexRanges, attempt: int) -> tuple[Ended, ...]
     return tuple(first.values())
 
 
+def _elapsed(texts: Any, *, tasks: IndexRanges) -> tuple[Elapsed, ...]:
+    try:
+        found = parse_all(texts)
+    except ElapsedError:
+        return ()
+    return found if all(one.start == 0 and not one.tasks - tasks for one in found) else ()
+
+
 def _handed_back(parts: Any) -> tuple[IndexRanges, frozenset[str]]:
     """Return the tasks handed back, and the reasons that are not our own wish."""
     tasks, reasons = EMPTY, set()
@@ -225,8 +244,10 @@ def most_of(placed: Placed) -> int:
 
     A gang's ended tasks stay in: their fate is open.
     """
-    unended = len(placed.open - placed.released)
-    seconds = placed.payable_seconds + unended * placed.timeout_seconds
+    unended = placed.open - placed.released
+    seconds = placed.payable_seconds + len(unended) * placed.timeout_seconds
+    for one in placed.elapsed:  # counted already
+        seconds -= one.stop * len(one.tasks & unended)
     return cumulative_amount(total_seconds=seconds, price_per_task_hour=placed.price)
 
 

@@ -74,6 +74,9 @@ class Retention:
             return False
         if self._desk.carrier.busy(claim_key(claim["spec"]["placement"]["uid"])):
             return False
+        of_job = self._desk.view.placed.get(claim["spec"]["job"]["uid"], {})
+        if any(one.uid == claim["spec"]["placement"]["uid"] for one in of_job.values()):
+            return False  # the placement's next claim begins where this one ends
         # NB: a job that has not settled still counts its claims.
         job = self._desk.view.jobs_by_uid.get(claim["spec"]["job"]["uid"])
         return job is None or has_condition(job, "Settled")

@@ -59,8 +59,8 @@ def budget_left(view: HubView, uid: str, record: JobRecord) -> int | None:
     spent = sum(share.amount for share in record.folded.shares.values())
     for placed in view.live(uid):
         if placed.number not in record.folded.placements:
-            claim = view.claim_of.get(placed.uid)
-            spent += paid_of(claim).amount if claim is not None else most_of(placed)
+            closed = placed.uid in view.claim_of
+            spent += paid_of(*view.claims_of_placement(placed.uid)).amount if closed else most_of(placed)
     return max(0, record.wish.max_total - spent)
 
 

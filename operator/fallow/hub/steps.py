@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 
 import structlog
 
-from fallow.hub import claims, manifests, records
+from fallow.hub import claims, intervals, manifests, records
 from fallow.hub.carrying import claim_key, placement_key, results_key
 from fallow.hub.desk import Desk
 from fallow.hub.fates import Circumstances, Fate, Step, fate
@@ -22,6 +22,7 @@ from fallow.hub.slowness import Slowness
 from fallow.hub.view import ASSUMED
 from fallow.receipts.epochs import claim_id
 from fallow.receipts.pricing import cumulative_amount
+from fallow.receipts.statements import unix_seconds
 from fallow.receipts.words import to_hex
 from fallow.resources.naming import claim_name
 from fallow.resources.ranges import EMPTY, IndexRanges
@@ -65,8 +66,8 @@ class Steps:
             carrier.release(placed, decided.tasks, still=lambda: not lost or self._is_lost(placed, record))
         elif decided.step is Step.REVEAL:
             carrier.reveal(placed, decided.tasks)
-        elif decided.step is Step.CLAIM:
-            self._claim(placed, record)
+        elif decided.step in (Step.CLAIM, Step.CLAIM_ELAPSED):
+            self._claim(placed, record, partial=decided.step is Step.CLAIM_ELAPSED)
         elif decided.step is Step.RESULTS:
             assert job is not None
             assert record is not None
@@ -111,9 +112,8 @@ class Steps:
 
     def paid_so_far(self, placed: Placed) -> Paid:
         """Return what a live placement costs: its claim, or what it has come to so far."""
-        claim = self._desk.view.claim_of.get(placed.uid)
-        if claim is not None:
-            return claims.paid_of(claim)
+        if placed.uid in self._desk.view.claim_of:
+            return self.paid_in_the_end(placed)
         seconds = placed.payable_seconds
         return Paid(
             seconds=seconds,
@@ -121,14 +121,16 @@ class Steps:
         )
 
     def paid_in_the_end(self, placed: Placed) -> Paid:
-        """Return what an ended placement cost: its claim, or nothing."""
-        claim = self._desk.view.claim_of.get(placed.uid)
-        return claims.paid_of(claim) if claim is not None else Paid()
+        """Return what an ended placement cost: its claims, or nothing."""
+        return claims.paid_of(*self._desk.view.claims_of_placement(placed.uid))
 
     def _circumstances(self, placed: Placed, record: JobRecord | None) -> Circumstances:
         removed = self._desk.is_removed(placed.provider)
         claimed = placed.uid in self._desk.view.claim_of
         over = placed.finished or removed
+        elapsed_owed = (
+            bool(placed.elapsed) and not over and not claimed and self._owes_elapsed(placed, record)
+        )
         return Circumstances(
             job=_state_of(record),
             provider_lost=self._is_lost(placed, record) and not removed,
@@ -136,6 +138,8 @@ class Steps:
             provider_silent=self._desk.staleness.silent(placed.provider),
             owes=over and not claimed and self._owes(placed, record),
             claimed=claimed,
+            elapsed_owed=elapsed_owed,
+            elapsed_due=elapsed_owed and self._is_due(placed),
             has_results=over and record is not None and self._has_results(placed, record),
             absorbed=record is not None and placed.number in record.folded.placements,
             slow=self._slow(placed, record),
@@ -186,8 +190,15 @@ class Steps:
 
     # ---- money -----------------------------------------------------------------------------------------
 
-    def _assess(self, placed: Placed, record: JobRecord | None) -> claims.Assessment:
+    def _assess(
+        self, placed: Placed, record: JobRecord | None, *, partial: bool = False
+    ) -> claims.Assessment:
         desk = self._desk
+        before = intervals.charged_before(self._partial_claims(placed)) if placed.per_interval else {}
+        if partial:
+            return claims.assess(
+                placed, now=desk.clock.unix(), failure_seconds_left=0, before=before, partial=True
+            )
         left = placed.paid_failure_seconds
         if record is not None and record.wish.spec is not None:
             spent = record.folded.paid_failure_seconds + sum(
@@ -198,8 +209,30 @@ class Steps:
             left = min(left, max(0, record.wish.spec.budget.max_paid_failure_seconds - spent))
         now = desk.memory.first_finished.get(placed.uid, desk.clock.unix())
         return claims.assess(
-            placed, now=now, failure_seconds_left=left, elsewhere=self._elsewhere(placed, record)
+            placed,
+            now=now,
+            failure_seconds_left=left,
+            elsewhere=self._elsewhere(placed, record),
+            before=before,
         )
+
+    def _partial_claims(self, placed: Placed) -> list[JSON]:
+        return list(self._desk.view.partial_claims.get(placed.uid, {}).values())
+
+    def _owes_elapsed(self, placed: Placed, record: JobRecord | None) -> bool:
+        """Return whether a partial claim of a placement that goes on would charge something.
+
+        Not after one that was refused: nothing of it must keep tasks from running elsewhere.
+        """
+        carrier, key = self._desk.carrier, claim_key(placed.uid)
+        refused = carrier.busy(key) and not carrier.writing(key)
+        return not refused and self._owes(placed, record, partial=True)
+
+    def _is_due(self, placed: Placed) -> bool:
+        """Return whether a placement's last claim, or its beginning, is long enough ago for another."""
+        made = [unix_seconds(one["metadata"]["creationTimestamp"]) for one in self._partial_claims(placed)]
+        since = self._desk.clock.unix() - max(made, default=placed.created)
+        return since >= self._desk.settings.jobs.interval_claim_seconds
 
     def _elsewhere(self, placed: Placed, record: JobRecord | None) -> claims.Elsewhere:
         """Return what the job has paid for in other placements, absorbed ones and claimed ones."""
@@ -225,16 +258,21 @@ class Steps:
                 succeeded |= claims.successes_of(claim)
         return claims.Elsewhere(succeeded=succeeded, failed_for_good=failed, disagreed=disagreed)
 
-    def _owes(self, placed: Placed, record: JobRecord | None) -> bool:
+    def _owes(self, placed: Placed, record: JobRecord | None, *, partial: bool = False) -> bool:
         """Return whether something is payable, and signed for."""
         obj = self._desk.object_of(placed)
-        if obj is None or not placed.ended or self._assess(placed, record).amount == 0:
+        if obj is None or not (placed.ended or placed.elapsed):
+            return False
+        if self._assess(placed, record, partial=partial).amount == 0:
             return False
         version = obj["metadata"]["resourceVersion"]
         known = self._desk.memory.receipts.get(placed.uid)
         if known is None or known[0] != version:
             problem = claims.receipt_problem(obj)
-            if not problem and not claims.covered(placed, obj["status"].get("ended") or ()):
+            status = obj["status"]
+            if not problem and not claims.covered(
+                placed, status.get("ended") or (), status.get("elapsed") or ()
+            ):
                 problem = "the report has attempts that are not this placement's"
             known = self._desk.memory.receipts[placed.uid] = (version, problem)
             if problem:
@@ -246,19 +284,22 @@ class Steps:
                 )
         return not known[1]
 
-    def _claim(self, placed: Placed, record: JobRecord | None) -> None:
+    def _claim(self, placed: Placed, record: JobRecord | None, *, partial: bool = False) -> None:
         desk = self._desk
         obj = desk.object_of(placed)
         # NB: one claim of a job at a time, as each counts against the failures that the job still pays for.
-        claiming = (claim_key(other.uid) for other in desk.view.live(placed.job_uid))
-        if obj is None or any(desk.carrier.busy(key) for key in claiming):
+        # A partial one counts against none.
+        live = (placed,) if partial else desk.view.live(placed.job_uid)
+        if obj is None or any(desk.carrier.busy(claim_key(other.uid)) for other in live):
             return
+        sequence = intervals.next_sequence(self._partial_claims(placed))
         claim = claims.claim_of(
             obj,
             placed,
-            self._assess(placed, record),
-            name=claim_name(placed.uid, 0),
-            claim_id=to_hex(claim_id(desk.domain.hub_id, placed.uid, 0)),
+            self._assess(placed, record, partial=partial),
+            name=claim_name(placed.uid, sequence),
+            claim_id=to_hex(claim_id(desk.domain.hub_id, placed.uid, sequence)),
+            sequence=sequence,
             term=desk.term(),
             labels=manifests.claim_labels(placed),
             first_running=desk.memory.first_running.get(placed.uid),

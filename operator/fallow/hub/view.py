@@ -50,7 +50,9 @@ class HubView:
         self.placed: dict[str, dict[str, Placed]] = {}
         """By job UID and placement name: live placements, those whose create is under way included."""
         self.claim_of: dict[str, JSON] = {}
-        """By placement UID."""
+        """By placement UID: the claim that closes it."""
+        self.partial_claims: dict[str, dict[str, JSON]] = {}
+        """By placement UID and name: those before it, with interval billing."""
         self.claims_of_job: dict[str, dict[str, JSON]] = {}
         """By job UID and claim name."""
         self._nodes_of: dict[str, dict[str, JSON]] = {}
@@ -233,12 +235,12 @@ class HubView:
             self.touched_providers.add(namespace.removeprefix(PROVIDER_NAMESPACE_PREFIX))
         if change == "DELETED":
             of_job.pop(name, None)
-            self.claim_of.pop(obj["spec"]["placement"]["uid"], None)
+            self._forget_claim(obj)
             if not of_job:
                 del self.claims_of_job[job_uid]
         else:
             of_job[name] = obj
-            self.claim_of[obj["spec"]["placement"]["uid"]] = obj
+            self._keep_claim(obj)
         self._count_waiting((namespace, name), obj if change != "DELETED" else None)
         self.charges.set_claim((namespace, name), None if change == "DELETED" else self._charge_of_claim(obj))
         of_placement = obj["spec"]["placement"]["uid"]
@@ -322,8 +324,38 @@ class HubView:
     def _reserve(self, placed: Placed) -> None:
         """Count what a placement can still come to, until its claim says what it came to."""
         claimed = placed.uid in self.claim_of
-        charge = None if claimed else Charge(placed.payer, placed.account, most_of(placed))
+        charge = None
+        if not claimed:
+            partial = self.partial_claims.get(placed.uid)
+            charged = sum(self._amount(claim) for claim in partial.values()) if partial else 0
+            charge = Charge(placed.payer, placed.account, max(0, most_of(placed) - charged))
         self.charges.set_reserved(placed.name, charge)
+
+    def claims_of_placement(self, uid: str) -> list[JSON]:
+        """Return a placement's claims: partial ones, and the one that closes it."""
+        closing = self.claim_of.get(uid)
+        partial = self.partial_claims.get(uid)
+        return [*(partial.values() if partial else ()), *(() if closing is None else (closing,))]
+
+    def _keep_claim(self, obj: JSON) -> None:
+        uid = obj["spec"]["placement"]["uid"]
+        if obj["spec"].get("partial"):
+            self.partial_claims.setdefault(uid, {})[obj["metadata"]["name"]] = obj
+        else:
+            self.claim_of[uid] = obj
+
+    def _forget_claim(self, obj: JSON) -> None:
+        uid = obj["spec"]["placement"]["uid"]
+        if not obj["spec"].get("partial"):
+            self.claim_of.pop(uid, None)
+            return
+        partial = self.partial_claims.get(uid, {})
+        partial.pop(obj["metadata"]["name"], None)
+        if not partial:
+            self.partial_claims.pop(uid, None)
+
+    def _amount(self, claim: JSON) -> int:
+        return parse_amount(claim["spec"]["amount"], decimals=self._decimals)
 
     def _charge_of_claim(self, claim: JSON) -> Charge:
         terms, status = claim["spec"]["terms"], claim.get("status") or {}
@@ -331,7 +363,7 @@ class HubView:
         return Charge(
             payer=terms["account"]["payer"].lower(),
             account=f"{terms['accountNamespace']}/{terms['accountName']}",
-            amount=parse_amount(claim["spec"]["amount"], decimals=self._decimals),
+            amount=self._amount(claim),
             created=unix_seconds(claim["metadata"]["creationTimestamp"]),
             settled_in=(status.get("block") or 0) if settled else None,
             refused=status.get("state") == "Refused",

@@ -24,7 +24,7 @@ import msgspec
 from fallow import __version__
 from fallow.errors import Gone
 from fallow.kube.answers import JSON, error_from_answer, no_answer
-from fallow.kube.kinds import POD, Resource
+from fallow.kube.resource import POD, Resource
 from fallow.kube.stream import WatchEvent, events_of, hang_up
 from fallow.telemetry import Telemetry
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fallow.kube.client import JSON, ApiServer
-from fallow.kube.kinds import Resource
+from fallow.kube.resource import Resource
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> JSON:

@@ -1,79 +1,42 @@
-"""Names of the resources that Fallow reads and writes: what a URL and an object's head need."""
+"""Names of the resources that Fallow reads and writes.
+
+Its own come from the models of `fallow.resources`, as the CRDs do: one list of names, scopes and versions.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One kind as an API server serves it."""
-
-    group: str
-    """API group; "" for the core group."""
-    version: str
-    plural: str
-    """Name in URLs, such as "computejobs"."""
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def api_version(self) -> str:
-        """The `apiVersion` of its objects."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(
-        self, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None
-    ) -> str:
-        """Return the URL path of the collection, an object or its subresource.
-
-        Without a namespace, the collection of a namespaced kind is that of all namespaces. Raises
-        ValueError where an object's address is incomplete.
-        """
-        if name is not None and self.namespaced and namespace is None:
-            raise ValueError(f"{self.kind} {name} needs a namespace")
-        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        if name is not None:
-            parts.append(name)
-        if subresource is not None:
-            parts.append(subresource)
-        return "/".join(parts)
-
-    def __str__(self) -> str:
-        return self.kind
-
-
-def _ours(plural: str, kind: str, *, namespaced: bool = True) -> Resource:
-    return Resource("fallow.dev", "v1alpha1", plural, kind, namespaced)
-
-
-ACCOUNT = _ours("accounts", "Account")
-COMPUTE_JOB = _ours("computejobs", "ComputeJob")
-PROVIDER = _ours("providers", "Provider", namespaced=False)
-QUOTE = _ours("quotes", "Quote")
-PROVIDER_NODE = _ours("providernodes", "ProviderNode")
-PLACEMENT = _ours("placements", "Placement")
-PAYMENT_CLAIM = _ours("paymentclaims", "PaymentClaim")
-SETTLEMENT = _ours("settlements", "Settlement", namespaced=False)
-OFFER = _ours("offers", "Offer", namespaced=False)
-GUEST_SET = _ours("guestsets", "GuestSet")
-FALLOW = (
-    ACCOUNT,
-    COMPUTE_JOB,
-    PROVIDER,
-    QUOTE,
-    PROVIDER_NODE,
-    PLACEMENT,
-    PAYMENT_CLAIM,
-    SETTLEMENT,
-    OFFER,
-    GUEST_SET,
+from fallow.kube.resource import POD as POD
+from fallow.kube.resource import Resource
+from fallow.resources import (
+    account,
+    computejob,
+    guestset,
+    offer,
+    paymentclaim,
+    placement,
+    provider,
+    providernode,
+    quote,
+    settlement,
 )
+from fallow.resources.base import GROUP, VERSION, Kind
 
-POD = Resource("", "v1", "pods", "Pod")
+
+def _ours(kind: Kind) -> Resource:
+    return Resource(GROUP, VERSION, kind.plural, kind.kind, kind.namespaced)
+
+
+ACCOUNT = _ours(account.ACCOUNT)
+COMPUTE_JOB = _ours(computejob.COMPUTE_JOB)
+PROVIDER = _ours(provider.PROVIDER)
+QUOTE = _ours(quote.QUOTE)
+PROVIDER_NODE = _ours(providernode.PROVIDER_NODE)
+PLACEMENT = _ours(placement.PLACEMENT)
+PAYMENT_CLAIM = _ours(paymentclaim.PAYMENT_CLAIM)
+SETTLEMENT = _ours(settlement.SETTLEMENT)
+OFFER = _ours(offer.OFFER)
+GUEST_SET = _ours(guestset.GUEST_SET)
+
 NODE = Resource("", "v1", "nodes", "Node", namespaced=False)
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")

@@ -19,7 +19,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 from fallow.kube.client import JSON, Listing
-from fallow.kube.kinds import Resource
+from fallow.kube.resource import Resource
 
 Key = tuple[str, str]
 """(namespace, name); the namespace of cluster-wide kinds is ""."""

@@ -10,9 +10,11 @@ in `contracts/test/vectors` hold both sides together. `docs/money.md` is the for
     usage       seconds of one attempt
     merkle      OpenZeppelin's standard tree
     attempts    attempt leaves and the attempts root
+    charging    what a claim charges, and how several claims of a placement add up
     typed_data  EIP-712: the domain, signing, recovering
     messages    Receipt, Quote, AccountAuthorization, PayeeRegistration, Settlement
     terms       a quote's terms as one hash
+    contract_signatures  EIP-1271 as one raw call
     statements  from API objects to the messages: sign and check quotes, receipts, authorizations
     epochs      claim ids, salts, claim and allocation leaves, lines, the commitment chain
 """

@@ -12,17 +12,31 @@ from fnmatch import fnmatchcase
 from eth_account.signers.local import LocalAccount
 
 from fallow.receipts.attempts import attempts_root, payable_seconds
+from fallow.receipts.contract_signatures import ContractSignature
 from fallow.receipts.messages import NO_LIMIT, AccountAuthorization, Quote, Receipt
-from fallow.receipts.pricing import UnitPrices, cumulative_amount
+from fallow.receipts.pricing import UnitPrices, cumulative_amount, price_per_task_hour
+from fallow.receipts.requests import Requests
 from fallow.receipts.terms import terms_hash
 from fallow.receipts.typed_data import Domain, SignatureError, check_signed_by, digest, sign
 from fallow.receipts.words import checksummed, from_hex, to_hex
 from fallow.resources.account import AccountSpec
+from fallow.resources.elapsed import Elapsed, stops_of
 from fallow.resources.ended import Ended
 from fallow.resources.money import format_amount, parse_amount
 from fallow.resources.quote import Prices, QuoteSpec
 from fallow.resources.receipt import SignedReceipt
 from fallow.resources.terms import Terms
+
+QUOTE_SLACK_SECONDS = 30
+"""A Quote's end is its agent's clock, a Placement's beginning the hub's: by so much they may differ."""
+
+
+class NotThePayersKey(SignatureError):  # noqa: N818 - says what happened, as in fallow.errors
+    """The payer is no key that made this signature; should it be a contract, the contract can tell."""
+
+    def __init__(self, message: str, asked: ContractSignature) -> None:
+        super().__init__(message)
+        self.asked = asked
 
 
 def unix_seconds(timestamp: str) -> int:
@@ -60,6 +74,29 @@ def unit_prices(prices: Prices, *, resources: Iterable[str], product: str, decim
         cpu_core_hour=parse_amount(prices.cpu_core_hour, decimals=decimals),
         memory_gib_hour=parse_amount(prices.memory_gib_hour, decimals=decimals),
         device_hour=device_hour,
+    )
+
+
+def quoted_price(terms: Terms) -> int:
+    """Return what the quote in the terms asks for a task-hour of the terms' requests, in smallest units.
+
+    Raises UnpricedError when the quote has no price for a device, AmountError for a price with more
+    places than the token.
+    """
+    requests = terms.requests
+    prices = unit_prices(
+        terms.quote.prices,
+        resources=requests.accelerators,
+        product=terms.product,
+        decimals=terms.token_decimals,
+    )
+    return price_per_task_hour(
+        Requests(
+            cpu_millicores=requests.cpu_millicores,
+            memory_mib=requests.memory_mib,
+            devices=requests.accelerators,
+        ),
+        prices,
     )
 
 
@@ -113,8 +150,8 @@ def authorization_message(account: AccountSpec, *, decimals: int) -> AccountAuth
 def check_authorization(account: AccountSpec, *, domain: Domain, namespace_uid: str, decimals: int) -> None:
     """Raise SignatureError unless the payer lets this namespace spend on this chain, escrow and hub.
 
-    Expiry is the caller's: it knows the time. Contract payers (EIP-1271) need the chain and are
-    the caller's too.
+    NotThePayersKey when all is right but for the signature: a payer that is a contract (EIP-1271) has to be
+    asked on the chain, which is the caller's. So is expiry: the caller knows the time.
     """
     given = account.authorization
     if given is None:
@@ -128,7 +165,13 @@ def check_authorization(account: AccountSpec, *, domain: Domain, namespace_uid: 
         if said != wanted:
             raise SignatureError(f"the authorization is for {what} {said}, not {wanted}")
     message = authorization_message(account, decimals=decimals)
-    check_signed_by(account.payer, domain, message, signature=given.signature)
+    try:
+        check_signed_by(account.payer, domain, message, signature=given.signature)
+    except SignatureError as error:
+        asked = ContractSignature(
+            checksummed(account.payer), digest(domain, message), bytes.fromhex(given.signature[2:])
+        )
+        raise NotThePayersKey(str(error), asked) from error
 
 
 def receipt_message(receipt: SignedReceipt, *, terms: Terms, job_uid: str, placement_uid: str) -> Receipt:
@@ -161,6 +204,8 @@ def receipt_hash(receipt: SignedReceipt, *, terms: Terms, job_uid: str, placemen
 def sign_receipt(
     ended: Sequence[Ended],
     *,
+    elapsed: Sequence[Elapsed] = (),
+    attempt: int = 0,
     terms: Terms,
     job_uid: str,
     placement_uid: str,
@@ -170,10 +215,11 @@ def sign_receipt(
 ) -> SignedReceipt:
     """Return the next cumulative receipt over all of a placement's ended attempts.
 
-    `previous` is the placement's last receipt, `period` Unix seconds from the first attempt's start
-    to the last one's end. Seconds and amount count payable outcomes only.
+    `elapsed` is the elapsed time of attempts number `attempt`, with interval billing. `previous` is the
+    placement's last receipt, `period` Unix seconds from the first attempt's start to the last one's end.
+    Seconds and amount count elapsed time and payable outcomes only.
     """
-    seconds = payable_seconds(ended)
+    seconds = payable_seconds(ended, stops_of(elapsed))
     price = parse_amount(terms.price_per_task_hour, decimals=terms.token_decimals)
     amount = cumulative_amount(total_seconds=seconds, price_per_task_hour=price)
     unsigned = SignedReceipt(
@@ -185,7 +231,7 @@ def sign_receipt(
         ),
         period_start=timestamp(period[0]),
         period_end=timestamp(period[1]),
-        attempts_root=to_hex(attempts_root(ended)),
+        attempts_root=to_hex(attempts_root(ended, elapsed, attempt=attempt)),
         seconds=seconds,
         cumulative_amount=format_amount(amount, decimals=terms.token_decimals),
         signature="0x00",
@@ -198,12 +244,14 @@ def check_receipt(
     receipt: SignedReceipt,
     ended: Sequence[Ended],
     *,
+    elapsed: Sequence[Elapsed] = (),
+    attempt: int = 0,
     terms: Terms,
     job_uid: str,
     placement_uid: str,
 ) -> None:
-    """Raise SignatureError unless the quote's signer signed this receipt over exactly `ended`."""
-    if attempts_root(ended) != from_hex(receipt.attempts_root):
+    """Raise SignatureError unless the quote's signer signed this receipt over exactly these."""
+    if attempts_root(ended, elapsed, attempt=attempt) != from_hex(receipt.attempts_root):
         raise SignatureError("the attempts are not those that the receipt was signed over")
     message = receipt_message(receipt, terms=terms, job_uid=job_uid, placement_uid=placement_uid)
     check_signed_by(terms.quote.signer, domain_of(terms), message, signature=receipt.signature)

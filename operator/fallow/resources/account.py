@@ -61,6 +61,15 @@ class AccountSpec(Model):
     """Required on a chain; absent in ledger mode."""
 
 
+class ProvenAuthorization(Model):
+    """An authorization that a payer which is a contract has accepted on the chain (EIP-1271)."""
+
+    digest: Bytes32
+    """What was signed: the EIP-712 digest."""
+    block: Annotated[int, Field(ge=0)]
+    """The block at which the contract said yes."""
+
+
 class AccountStatus(Model):
     """What the settler last read, at one block."""
 
@@ -73,6 +82,11 @@ class AccountStatus(Model):
     """Announced for withdrawal: still debitable, but the hub does not count on it."""
     settled: DecimalAmount = "0"
     """Debited by Fallow so far."""
+    proven: Annotated[
+        tuple[ProvenAuthorization, ...],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """The newest last. A contract can change its mind; what was placed when it said yes stays payable."""
     observed_block: Annotated[int, Field(ge=0)] = 0
     """The block at which the above was read; in ledger mode the last epoch."""
 

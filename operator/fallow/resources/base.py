@@ -78,6 +78,9 @@ EndedString = Annotated[
 RevealString = Annotated[str, Field(pattern=r"^[0-9]+:[A-Za-z0-9_-]{22}:[A-Za-z0-9_-]{43}$", max_length=80)]
 """What opens the commitment of one task, `index:salt:digest`; see `fallow.resources.reveal`."""
 
+ElapsedString = Annotated[str, Field(pattern=r"^[0-9]+-[0-9]+:[0-9]+[0-9,-]*$", max_length=8192)]
+"""Elapsed time of attempts, `from-to:indexes`; see `fallow.resources.elapsed`."""
+
 
 class Condition(Model):
     """A standard Kubernetes condition."""

@@ -102,7 +102,10 @@ class ComputeJobSpec(Model):
     budget: Budget = Budget()
     """What the job may cost."""
     billing: Literal["PerTask", "PerInterval"] = "PerTask"
-    """PerTask: an attempt that is lost costs nothing. PerInterval: elapsed intervals are paid even then."""
+    """PerTask: an attempt that is lost costs nothing. PerInterval, for long tasks: intervals that have gone
+    by are paid whatever becomes of the attempt; `maxPaidFailureSeconds` bounds only what comes after them."""
+    billing_interval_seconds: Annotated[int, Field(ge=5, le=86_400)] | None = None
+    """Length of an interval, with PerInterval only; absent means 600. The hub sets a floor."""
     account_ref: AccountRef = AccountRef()
     """Who pays."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
@@ -234,7 +237,7 @@ class ComputeJobStatus(Model):
 
 
 _IMMUTABLE = (
-    "tasks", "gang", "requirements", "billing", "accountRef", "taskTimeoutSeconds",
+    "tasks", "gang", "requirements", "billing", "billingIntervalSeconds", "accountRef", "taskTimeoutSeconds",
     "backoffLimitPerTask", "unreachableSeconds", "verification", "results",
 )  # fmt: skip
 
@@ -277,6 +280,10 @@ COMPUTE_JOB = Kind(
         rule(
             "(self.spec.verification.type == 'Replicate') == has(self.spec.verification.copies)",
             "spec.verification.copies goes with type Replicate, and only with it",
+        ),
+        rule(
+            "!has(self.spec.billingIntervalSeconds) || self.spec.billing == 'PerInterval'",
+            "spec.billingIntervalSeconds goes with billing PerInterval only",
         ),
     ),
 )

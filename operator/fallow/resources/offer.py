@@ -115,6 +115,9 @@ class OfferSpec(Model):
     replicate: bool = False
     """Whether guests may be copies of tasks that other owners run too, so that results can be compared. Such
     work is paid once the copies agree, not when it ends."""
+    trust_hub_for_contract_payers: bool = False
+    """Whether to take the hub's word that a payer which is a contract agreed (EIP-1271), where the agent has
+    no RPC endpoint to ask the contract itself."""
     egress: Annotated[str, Field(pattern="^(None|AllowList|Internet)$", max_length=16)] = "None"
     """What guests may reach besides their own gang: nothing, `egressRanges`, or all but private ranges."""
     egress_ranges: Annotated[tuple[Cidr, ...], Field(max_length=64)] = ()

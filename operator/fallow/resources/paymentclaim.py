@@ -17,11 +17,13 @@ from fallow.resources.base import (
     Column,
     Conditions,
     DecimalAmount,
+    ElapsedString,
     EndedString,
     JobRef,
     Kind,
     Model,
     PlacementRef,
+    Ranges,
     Seconds,
     Text,
     Timestamp,
@@ -35,19 +37,30 @@ CLAIM_STATES = ("Pending", "Submitted", "Settled", "Refused")
 
 
 class Disallowed(Model):
-    """Ended attempts that are not paid, and why."""
+    """What the receipt covers and is not paid, and why."""
 
     reason: Annotated[str, Field(max_length=64)]
     """Reclaimed, Lost, Unstartable, Released, FailureLimit, SecondSuccess, …"""
-    ended: Annotated[tuple[EndedString, ...], Field(max_length=MAX_TASKS_PER_PLACEMENT)]
+    ended: Annotated[tuple[EndedString, ...], Field(max_length=MAX_TASKS_PER_PLACEMENT)] = ()
+    """Attempts that are not paid at all (but for their elapsed intervals, with PerInterval)."""
+    elapsed: Annotated[tuple[ElapsedString, ...], Field(max_length=MAX_TASKS_PER_PLACEMENT)] = ()
+    """With PerInterval: elapsed time that is not paid."""
+    seconds: Seconds = 0
+    """Seconds cut off attempts that are paid."""
 
 
 class Observations(Model):
-    """What the hub saw itself; it bounds what the provider may say."""
+    """What the hub saw itself; it bounds what the provider may say.
+
+    No attempt is paid for longer than from `placedAt` to `finishedAt`, with 5 s of slack for the two clocks.
+    """
 
     placed_at: Timestamp
+    """When the API server created the Placement."""
     first_running_at: Timestamp | None = None
+    """When the hub first heard that a guest runs: later than it did, so it bounds nothing."""
     finished_at: Timestamp | None = None
+    """When the hub first heard that all is over; in a partial claim, when it was made."""
 
 
 class PaymentClaimSpec(Model):
@@ -65,15 +78,29 @@ class PaymentClaimSpec(Model):
         tuple[EndedString, ...],
         Field(max_length=MAX_TASKS_PER_PLACEMENT, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ]
-    """The attempts that are paid."""
+    """The attempts that are paid; with PerInterval from their elapsed time on."""
+    tasks: Ranges
+    """All indexes of the placement: what is claimed is among them."""
+    partial: bool = False
+    """With PerInterval: whether it claims elapsed intervals only, and more claims follow."""
+    elapsed: Annotated[
+        tuple[ElapsedString, ...],
+        Field(max_length=MAX_TASKS_PER_PLACEMENT, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """With PerInterval: elapsed time by index, from what earlier claims charged to what is charged now."""
+    unjudged: Annotated[
+        tuple[EndedString, ...],
+        Field(max_length=MAX_TASKS_PER_PLACEMENT, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """In a partial claim: attempts that have ended; the placement's last claim says what is paid of them."""
     disallowed: Annotated[
         tuple[Disallowed, ...], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = ()
-    """The attempts that are not. With `ended` these are all that the receipt covers."""
+    """What is not. With `ended`, `elapsed` and `unjudged` it is all that the receipt covers."""
     receipt: SignedReceipt
     observations: Observations
     seconds: Seconds
-    """Paid seconds: the sum over `ended`, bounded by the observations."""
+    """Paid seconds: the sum over `elapsed` and `ended`, each attempt bounded by the observations."""
     amount: DecimalAmount
     """floor(seconds × price per task-hour / 3600), less what earlier claims of the placement took."""
     terms: Terms

@@ -16,6 +16,7 @@ from fallow.resources.base import (
     MAX_TASKS_PER_PLACEMENT,
     Column,
     Conditions,
+    ElapsedString,
     EndedString,
     JobRef,
     Kind,
@@ -122,6 +123,11 @@ class Progress(Model):
         Field(max_length=MAX_TASKS_PER_PLACEMENT, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = ()
     """One string per ended attempt, in the order in which they ended; entries are only ever appended."""
+    elapsed: Annotated[
+        tuple[ElapsedString, ...],
+        Field(max_length=MAX_TASKS_PER_PLACEMENT, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
+    ] = ()
+    """With PerInterval: seconds of attempts, ended ones too, that are final. They never fall."""
     handed_back: Annotated[
         tuple[HandedBack, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = ()
@@ -139,7 +145,7 @@ class Progress(Model):
     """What the commitments of replicated tasks were made from: `index:salt:digest`. All of them in the
     GuestSet, on the hub those that `spec.reveal` asked for."""
     receipt: SignedReceipt | None = None
-    """The latest; it covers every entry of `ended`."""
+    """The latest; it covers every entry of `ended` and `elapsed`."""
 
 
 class PlacementStatus(Progress):

@@ -22,9 +22,9 @@ class SignedReceipt(Model):
     """Start of the placement's first attempt. Whole seconds."""
     period_end: Timestamp
     attempts_root: Bytes32
-    """Merkle root over all ended attempts so far; independent of their order."""
+    """Merkle root over all ended attempts so far, and all elapsed intervals; independent of their order."""
     seconds: Seconds
-    """Sum over the ended attempts whose outcome is paid at all (S, F, T, C)."""
+    """Sum over elapsed intervals and over the ended attempts whose outcome is paid at all (S, F, T, C)."""
     cumulative_amount: DecimalAmount
     """floor(seconds × price per task-hour / 3600), in the token's units: an upper bound of any claim."""
     signature: Signature

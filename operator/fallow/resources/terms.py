@@ -15,6 +15,18 @@ from fallow.resources.base import Address, Bytes32, DecimalAmount, Label63, Mode
 from fallow.resources.quote import QuoteSpec
 
 
+class TaskRequests(Model):
+    """What one task's price is for: Kubernetes' effective requests of its pod, rounded up to whole units."""
+
+    cpu_millicores: Annotated[int, Field(ge=0, le=2**31)] = 0
+    memory_mib: Annotated[int, Field(ge=0, le=2**31)] = 0
+    accelerators: Annotated[
+        dict[Annotated[str, Field(max_length=128)], Annotated[int, Field(ge=1, le=65_536)]],
+        Field(max_length=16),
+    ] = {}
+    """Whole devices by the resource that containers request."""
+
+
 class Terms(Model):
     """Who pays whom how much for what, pinned for the life of a Placement."""
 
@@ -34,8 +46,15 @@ class Terms(Model):
     quote: QuoteSpec
     """The provider's signed Quote."""
     price_per_task_hour: DecimalAmount
-    """In the token's units; derived from the Quote's unit prices and the task's effective requests."""
+    """In the token's units: floor(Σ quantity × unit price) over `requests` by the Quote. Whoever has the
+    terms can work it out again."""
+    requests: TaskRequests
+    """The quantities of that sum."""
+    product: Annotated[str, Field(max_length=128)] = ""
+    """Product of the accelerators on its nodes: it decides which of the Quote's prices counts."""
     billing: Literal["PerTask", "PerInterval"] = "PerTask"
+    interval_seconds: Annotated[int, Field(ge=5, le=86_400)] | None = None
+    """With PerInterval: seconds after which an attempt's time is final."""
     task_timeout_seconds: Annotated[int, Field(ge=1)]
     """min(job's, Quote's): what one attempt can cost at most follows from it."""
     replicas: Annotated[int, Field(ge=1, le=10)] = 1

@@ -8,6 +8,7 @@ by too many.
 """
 
 from fallow.settings.agent import (
+    AgentChainSettings,
     AgentLeaseSettings,
     AgentSettings,
     AgentWriterSettings,
@@ -44,6 +45,7 @@ from fallow.settings.settler import ChainSettings, EpochSettings, SettlerLeaseSe
 __all__ = [
     "ENV_PREFIX",
     "NESTED",
+    "AgentChainSettings",
     "AgentLeaseSettings",
     "AgentSettings",
     "AgentWriterSettings",

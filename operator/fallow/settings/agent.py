@@ -93,6 +93,18 @@ class QuoteSettings(Group):
     """How long a Quote is valid, in seconds; it is renewed at half of that."""
 
 
+class AgentChainSettings(Group):
+    """How the agent asks payers that are contracts (EIP-1271); for nothing else does it need the chain."""
+
+    rpc_url: str | None = Field(default=None, exclude=True, repr=False, pattern="^https?://")
+    """Address of an Ethereum JSON-RPC end point that the owner trusts. Without one the Offer decides
+    whether to trust the hub. Never logged: many carry a key."""
+    rpc_timeout_seconds: Seconds = 5
+    """Longest wait for one answer, in seconds."""
+    patience_seconds: Seconds = 20
+    """How long a placement waits for a usable answer before it is handed back, in seconds."""
+
+
 class AgentSettings(CommonSettings):
     """The agent: offers a member's idle capacity to one hub and runs its guests."""
 
@@ -113,3 +125,4 @@ class AgentSettings(CommonSettings):
     canary: CanarySettings = CanarySettings()
     nodes: NodeSettings = NodeSettings()
     quote: QuoteSettings = QuoteSettings()
+    chain: AgentChainSettings = AgentChainSettings()

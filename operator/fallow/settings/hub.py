@@ -31,6 +31,12 @@ class JobSettings(Group):
     """A settled PaymentClaim is deleted this many seconds past its dispute window."""
     placement_tasks_max: int = Field(default=1024, ge=1, le=1024)
     """Most tasks in one Placement. 1,024 reports of 72 bytes stay far below etcd's 1.5 MiB."""
+    interval_seconds_min: int = Field(default=60, ge=5, le=86_400)
+    """Shortest interval that a job with interval billing may ask for, in seconds. Each costs a
+    signature and two writes per placement; a minute lost is cheap."""
+    interval_claim_seconds: Seconds = 3600
+    """How often elapsed intervals of a placement that still runs are claimed, in seconds. An hour:
+    a claim costs an object, and what is signed is safe until then."""
 
 
 class SharingSettings(Group):

@@ -66,9 +66,14 @@ class Artifact:
 @cache
 def artifact(name: str) -> Artifact:
     """Return a shipped contract: "FallowEscrow", "FallowDisputes" or, for rigs, "TestToken"."""
-    content = json.loads((files("fallow.settler") / "artifacts" / f"{name}.json").read_text())
+    return read_artifact((files("fallow.settler") / "artifacts" / f"{name}.json").read_text())
+
+
+def read_artifact(text: str) -> Artifact:
+    """Read an artifact file as `hack/generate --contracts` writes it."""
+    content = json.loads(text)
     return Artifact(
-        name=name,
+        name=content["contract"],
         abi=tuple(content["abi"]),
         bytecode=bytes.fromhex(content["bytecode"].removeprefix("0x")),
         errors=selectors(content["abi"]),

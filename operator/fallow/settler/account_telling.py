@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fallow.receipts.contract_signatures import ContractSignature
 from fallow.settler import statuses
-from fallow.settler.accounts import payer_of, why_unbound
-from fallow.settler.parts import Parts
+from fallow.settler.accounts import Why, payer_of, why_contract_refuses, why_not_bound, why_unbound
+from fallow.settler.contract_payers import proven
+from fallow.settler.parts import JSON, Parts
 from fallow.settler.protocol import NO_PURSE, Position, Purse
 
 
@@ -36,10 +38,14 @@ class AccountTeller:
                 namespace_uid=self._parts.hub.namespace_uid(meta["namespace"]),
                 now=self._parts.unix_now(),
             )
+            known = (account.get("status") or {}).get("proven")
+            if isinstance(unbound, ContractSignature):
+                unbound, known = await self._ask(unbound, account, purse, position=position)
             status = statuses.account_status(
                 account,
                 purse,
                 unbound=unbound,
+                proven=known,
                 settled=self._parts.history.books.by_account.get(f"{meta['namespace']}/{meta['name']}", 0),
                 decimals=self._parts.money.decimals,
                 block=position.block,
@@ -50,3 +56,13 @@ class AccountTeller:
         await self._parts.hub.set_statuses(self._parts.hub.accounts, wanted)
         if payers is None:
             self._told = position.block, self._parts.hub.accounts.newest, self._parts.history.epochs
+
+    async def _ask(
+        self, asked: ContractSignature, account: JSON, purse: Purse, *, position: Position
+    ) -> tuple[Why | None, list[JSON] | None]:
+        """Ask a payer that is a contract; a yes is remembered in the account's status."""
+        known = (account.get("status") or {}).get("proven")
+        unbound = why_contract_refuses(asked, await self._parts.contract_payers.accepts(asked))
+        if unbound is None:
+            known = proven(account.get("status") or {}, asked, position=position)
+        return unbound or why_not_bound(asked.account, purse), known

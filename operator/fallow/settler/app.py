@@ -24,6 +24,7 @@ from fallow.settings import SettlerSettings
 from fallow.settler.archive import DirectoryArchive
 from fallow.settler.chain import ChainPayments
 from fallow.settler.claim_checks import Money
+from fallow.settler.contract_payers import ContractPayers
 from fallow.settler.cycle import Cycle
 from fallow.settler.dispute_watch import DisputeWatch
 from fallow.settler.endpoints import Endpoints
@@ -207,6 +208,7 @@ class Settler:
             faults=self._faults,
             metrics=self._metrics,
             unix_now=_unix_now,
+            contract_payers=ContractPayers(payments, accounts=hub.accounts.values, unix_now=_unix_now),
         )
         return Cycle(parts, self._disputes(parts))
 

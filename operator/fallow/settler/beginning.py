@@ -13,9 +13,10 @@ import structlog
 from fallow.receipts.epochs import Epoch
 from fallow.receipts.statements import unix_seconds
 from fallow.receipts.words import from_hex
-from fallow.settler import statuses
+from fallow.settler import accounts, statuses
 from fallow.settler.bundle import Bundle
 from fallow.settler.claim_checks import CheckedClaim, check_claim
+from fallow.settler.counting import receipt_mark
 from fallow.settler.faults import FaultPoint
 from fallow.settler.gathering import Gathered, Key, Known, Wait, gather, is_due
 from fallow.settler.parts import Parts, state_of
@@ -37,8 +38,8 @@ class Beginner:
 
     async def begin(self, position: Position) -> tuple[JSON, Bundle] | None:
         """Gather claims into a new epoch, archive it, and create its Settlement; None when not due."""
-        candidates = await self._rightly_signed(await self._candidates(), position)
-        excluded: dict[tuple[str, str], Wait] = {}
+        candidates, excluded = await self._agreed(await self._candidates())
+        candidates = await self._rightly_signed(candidates, position)
         while True:
             gathered = await self._gather([c for c in candidates if c.key not in excluded], position)
             bundle = self._bundle(gathered, position)
@@ -71,12 +72,65 @@ class Beginner:
                     known = refusal
             present[uid] = known
             if isinstance(known, ClaimRefused):
-                refused.append((obj, known))
+                refused.append((obj, self._named(known, obj)))
             else:
                 held.append(known)
         self._checked = present
+        for claim in held:
+            try:
+                self._refuse_stranger(claim)
+            except ClaimRefused as refusal:
+                refused.append((self._object(claim), refusal))
         await self._refuse(refused)
-        return held
+        gone = {obj["metadata"]["uid"] for obj, _ in refused}
+        return [claim for claim in held if claim.uid not in gone]
+
+    def _named(self, refusal: ClaimRefused, obj: JSON) -> ClaimRefused:
+        """Return a refusal, with its real name where a receipt was signed, but for other work."""
+        if refusal.reason != "ReceiptForged":
+            return refusal
+        spec = obj["spec"]
+        others = (one["spec"] for one in self._parts.hub.claims.values())
+        elsewhere = any(
+            one["receipt"]["signature"] == spec["receipt"]["signature"]
+            and one["placement"]["uid"] != spec["placement"]["uid"]
+            for one in others
+        )
+        if elsewhere or self._parts.history.books.has_receipt(receipt_mark(spec)):
+            return ClaimRefused("ReceiptReplayed", "the receipt was signed for another placement")
+        return refusal
+
+    def _refuse_stranger(self, claim: CheckedClaim) -> None:
+        name = claim.spec["terms"]["accountNamespace"]
+        accounts.refuse_stranger(claim.spec, self._parts.hub.namespaces.get(name))
+
+    def _object(self, claim: CheckedClaim) -> JSON:
+        found = self._parts.hub.claims.get(claim.name, namespace=claim.namespace)
+        assert found is not None, "candidates are of this very view"
+        return found
+
+    async def _agreed(self, candidates: list[CheckedClaim]) -> tuple[list[CheckedClaim], dict[Key, Wait]]:
+        """Leave out the claims whose payer has yet to agree, and say why; refuse where it does not."""
+        agreed, waiting, refused = [], {}, []
+        ledger = self._parts.payments.mode == "ledger"
+        payers = accounts.payers_by_namespace(self._parts.hub.accounts.values() if ledger else ())
+        for claim in candidates:
+            why: accounts.Why | None = None
+            if ledger:
+                why = accounts.why_no_account(claim.spec, payers)
+            elif claim.to_ask is not None:
+                said = await self._parts.contract_payers.accepted(claim.to_ask)
+                why = accounts.why_contract_refuses(claim.to_ask, said)
+                if said is False:
+                    assert why is not None
+                    refused.append((self._object(claim), ClaimRefused("AccountUnbound", why[1])))
+                    continue
+            if why is None:
+                agreed.append(claim)
+            else:
+                waiting[claim.key] = Wait(reason=why[0], message=why[1])
+        await self._refuse(refused)
+        return agreed, waiting
 
     async def _rightly_signed(self, candidates: list[CheckedClaim], position: Position) -> list[CheckedClaim]:
         """Return the claims but those whose receipts were signed by a key that its payee has ended."""

@@ -17,7 +17,8 @@ from fallow.receipts.epochs import Epoch, Line, commitment
 from fallow.receipts.messages import Settlement
 from fallow.receipts.terms import canonical_json
 from fallow.receipts.words import from_hex, keccak, to_hex
-from fallow.settler.claim_checks import CheckedClaim, Counted, Money, counted
+from fallow.settler.claim_checks import CheckedClaim, Money
+from fallow.settler.counting import Counted, counted
 from fallow.settler.refusals import ArchiveDamaged
 
 FORMAT = "fallow-epoch/1"

@@ -15,6 +15,7 @@ from typing import Literal
 
 from eth_account.signers.local import LocalAccount
 
+from fallow.receipts.contract_signatures import ContractSignature, is_yes
 from fallow.receipts.epochs import genesis_commitment
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import checksummed, to_hex
@@ -25,10 +26,18 @@ from fallow.settler.endpoints import Endpoints
 from fallow.settler.escrow import Escrow, Head
 from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.protocol import NO_PURSE, Position, Purse, Settled
-from fallow.settler.refusals import ChainUnavailable, FeesTooHigh, ForeignTransaction, OldState
+from fallow.settler.refusals import (
+    ChainUnavailable,
+    EscrowRefused,
+    FeesTooHigh,
+    ForeignTransaction,
+    OldState,
+)
 from fallow.settler.rpc import Fees, Inclusion, Rpc
 from fallow.settler.sender_watch import SenderWatch, settle_call
 
+CONTRACT_GAS = 500_000
+"""For one question to a payer's contract: a wallet of many owners takes less than half of it."""
 _BUMP_PERCENT = 113
 """Nodes take a replacement whose both fees are at least 10 % (most) or 12.5 % (some) higher."""
 
@@ -120,6 +129,14 @@ class ChainPayments:
         """Read the payee's own list of signers."""
         ((first, last),) = await self._escrow.read("signerOf", payee, checksummed(signer))
         return bool(first) and epoch > int(last)
+
+    async def contract_accepts(self, asked: ContractSignature) -> bool:
+        """Call the payer's contract, with so little gas that it cannot keep an endpoint busy."""
+        try:
+            answer = await self._rpc.call(asked.account, asked.call_data(), gas=CONTRACT_GAS)
+        except EscrowRefused:
+            return False  # it reverted, which is a no
+        return is_yes(answer)
 
     async def simulate(self, bundle: Bundle) -> None:
         """Execute the call at the newest block without sending it."""

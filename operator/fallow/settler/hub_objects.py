@@ -15,7 +15,8 @@ import structlog
 from fallow.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
 from fallow.kube.client import ApiServer
 from fallow.kube.compare_and_set import write_status
-from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT, Resource
+from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT
+from fallow.kube.resource import Resource
 from fallow.kube.view import View
 from fallow.kube.watch import Reflector
 from fallow.receipts.typed_data import Domain

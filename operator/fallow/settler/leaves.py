@@ -16,7 +16,6 @@ from fallow.receipts import merkle
 from fallow.receipts.epochs import Line, pack_lines
 from fallow.receipts.messages import Settlement
 from fallow.receipts.words import checksummed, from_hex, keccak, uid_bytes
-from fallow.resources.ended import Ended
 from fallow.resources.money import parse_amount
 from fallow.resources.paymentclaim import PaymentClaimSpec
 from fallow.settler.bundle import Bundle
@@ -99,7 +98,7 @@ class EpochLeaves:
         entry = self._entries[index]
         spec = PaymentClaimSpec.model_validate(entry["spec"])
         amount = parse_amount(spec.amount, decimals=spec.terms.token_decimals)
-        claim = as_claim(spec, [Ended.parse(text) for text in spec.ended], amount)
+        claim = as_claim(spec, amount)
         return (
             from_hex(entry["salt"]),
             index,

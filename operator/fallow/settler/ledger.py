@@ -14,6 +14,7 @@ from typing import Literal
 from eth_account.signers.local import LocalAccount
 from pydantic import ValidationError
 
+from fallow.receipts.contract_signatures import ContractSignature
 from fallow.receipts.epochs import MAX_LINE_AMOUNT, Line, commitment, genesis_commitment, pack_lines
 from fallow.receipts.messages import Settlement
 from fallow.receipts.typed_data import Domain, check_signed_by, sign
@@ -95,6 +96,10 @@ class LedgerPayments:
 
     async def signer_ended(self, payee: str, signer: str, *, epoch: int) -> bool:
         """Say no: a ledger's signers are the hub admin's to accept."""
+        return False
+
+    async def contract_accepts(self, asked: ContractSignature) -> bool:
+        """Never asked: in a ledger nobody signs for a payer."""
         return False
 
     async def simulate(self, bundle: Bundle) -> None:

@@ -15,6 +15,7 @@ from fallow.settler import statuses
 from fallow.settler.archive import DirectoryArchive
 from fallow.settler.bundle import Bundle
 from fallow.settler.claim_checks import Money
+from fallow.settler.contract_payers import ContractPayers
 from fallow.settler.faults import FaultPoint, Faults
 from fallow.settler.history import History
 from fallow.settler.hub_objects import HubObjects
@@ -43,6 +44,7 @@ class Parts:
     faults: Faults
     metrics: SettlerMetrics
     unix_now: Callable[[], int]
+    contract_payers: ContractPayers
 
     def now(self) -> datetime:
         """Return the time for conditions."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from fallow.receipts.contract_signatures import ContractSignature
 from fallow.receipts.typed_data import Domain
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
@@ -83,6 +84,13 @@ class Payments(Protocol):
         """Say whether the payee has ended this signer of its receipts before `epoch`.
 
         One that the payee never named has not ended: there the hub admin's acceptance stands for it.
+        """
+        ...
+
+    async def contract_accepts(self, asked: ContractSignature) -> bool:
+        """Say whether a payer that is a contract accepts a signature, at the newest block.
+
+        Raises ChainUnavailable when it cannot be told; that says nothing about anybody else.
         """
         ...
 

@@ -173,15 +173,18 @@ class Rpc:
         *,
         sender: str | None = None,
         block: Block = "latest",
+        gas: int | None = None,
         errors: Mapping[bytes, tuple[str, list[str]]] | None = None,
     ) -> bytes:
-        """Execute a call without sending it and return its answer.
+        """Execute a call without sending it, with at most `gas`, and return its answer.
 
         Raises EscrowRefused (or its subclass by `errors`) when it reverts.
         """
         transaction: TxParams = {"to": checksummed(to), "data": to_hex(data)}  # type: ignore[typeddict-item]
         if sender is not None:
             transaction["from"] = checksummed(sender)
+        if gas is not None:
+            transaction["gas"] = gas
         with self.failures(errors):
             return bytes(await self.w3.eth.call(transaction, block))  # type: ignore[arg-type]
 

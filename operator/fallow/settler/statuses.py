@@ -201,6 +201,7 @@ def account_status(
     purse: Purse,
     *,
     unbound: tuple[str, str] | None,
+    proven: list[JSON] | None = None,
     settled: int,
     decimals: int,
     block: int,
@@ -209,7 +210,8 @@ def account_status(
 ) -> JSON:
     """Return an Account's status as of `block`.
 
-    `unbound` is why the authorization does not hold (reason, message), or None. The block moves on
+    `unbound` is why the authorization does not hold (reason, message), or None; `proven` the authorizations
+    that a payer which is a contract has accepted. The block moves on
     only when something else changed or `must_show_block`: else every block would be a write.
     """
     generation = obj["metadata"].get("generation", 0)
@@ -239,6 +241,8 @@ def account_status(
         "underNotice": format_amount(notice, decimals=decimals),
         "settled": format_amount(_shown(settled, decimals=decimals), decimals=decimals),
     }
+    if proven:
+        status["proven"] = proven
     if must_show_block or status != before:
         status["observedBlock"] = block
     return status

@@ -8,6 +8,7 @@ import money_terms
 from fallow.agent.admission import offer_refusal, terms_refusal
 from fallow.receipts.typed_data import Domain
 from fallow.resources.placement import PlacementSpec
+from fallow.resources.terms import TaskRequests
 from unit.agent.guest_pods import at
 from unit.agent.some_work import CHAIN, GPU, H100, LEDGER, a_spec, a_template, an_identity, an_offer
 
@@ -29,7 +30,9 @@ def test_terms__all_in_order__are_accepted(domain: Domain) -> None:
 
 def test_terms__cpu_only_task__costs_cores_and_memory() -> None:
     template = a_template(container={"resources": {"requests": {"cpu": "2", "memory": "1Gi"}}})
-    assert why(a_spec({"cpu": (1, "0")}, template=template, terms={"price_per_task_hour": "0.021"})) == ""
+    requests = TaskRequests(cpu_millicores=2000, memory_mib=1024)
+    terms = {"price_per_task_hour": "0.021", "requests": requests}
+    assert why(a_spec({"cpu": (1, "0")}, template=template, terms=terms)) == ""
 
 
 def _tampered_quote() -> Any:
@@ -52,6 +55,12 @@ TERMS: dict[str, tuple[dict[str, Any], str]] = {
     "another token": ({"token": "0x" + "11" * 20}, "token"),
     "other decimals": ({"token_decimals": 18}, "decimal places"),
     "a lower price than the Quote's": ({"price_per_task_hour": "1.79"}, "costs 1.8 by the Quote, not 1.79"),
+    "other requests than the pod's": (
+        {"requests": TaskRequests(cpu_millicores=1, accelerators={GPU: 1})},
+        "count other requests",
+    ),
+    "intervals without a length": ({"billing": "PerInterval"}, "go together"),
+    "a length without intervals": ({"interval_seconds": 600}, "go together"),
     "a price that is none": ({"price_per_task_hour": "1.8000001"}, "cannot be read"),
     "a Quote changed after signing": ({"quote": _tampered_quote()}, "signature does not hold"),
     "a Quote of somebody else": (
@@ -94,7 +103,9 @@ def test_terms__unknown_node__are_refused() -> None:
 
 def test_terms__node_of_a_product_without_price__are_refused() -> None:
     prices_other = a_spec(
-        {"n1": (1, "0")}, template=a_template(container={"resources": {"limits": {"x.io/y": "1"}}})
+        {"n1": (1, "0")},
+        template=a_template(container={"resources": {"limits": {"x.io/y": "1"}}}),
+        terms={"requests": TaskRequests(accelerators={"x.io/y": 1})},
     )
     assert "no price for x.io/y" in why(prices_other)
 
@@ -143,4 +154,5 @@ def test_offer__as_it_is_now__decides(case: str) -> None:
 
 def test_price__several_devices__are_all_priced() -> None:
     template = a_template(container={"resources": {"limits": {GPU: "8"}}})
-    assert why(a_spec({"n1": (1, "0")}, template=template, terms={"price_per_task_hour": "14.4"})) == ""
+    terms = {"price_per_task_hour": "14.4", "requests": TaskRequests(accelerators={GPU: 8})}
+    assert why(a_spec({"n1": (1, "0")}, template=template, terms=terms)) == ""

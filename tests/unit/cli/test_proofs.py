@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import money_terms as money
-from fallow.cli.claim_proofs import Evidence, check_claim, check_receipt, work_of_claim
+from fallow.cli.claim_evidence import Evidence, work_of_claim
+from fallow.cli.claim_proofs import check_claim, check_receipt
 from fallow.cli.epoch_proofs import BundleFile, Committed, Seen, check_claim_of, check_epoch
 from fallow.cli.proofs import Place, Report
 from fallow.errors import Malformed
@@ -131,7 +132,7 @@ WRONG: dict[str, tuple[str, Callable[[], PaymentClaimSpec | JSON]]] = {
         lambda: edited(lambda wire: wire["terms"].update(pricePerTaskHour="0.90")),
     ),
     "a price above it": (
-        "PriceAboveReceipt",
+        "PriceAboveQuote",
         lambda: edited(lambda wire: wire["terms"].update(pricePerTaskHour="3.60")),
     ),
     "a quote changed after signing": (
@@ -291,7 +292,8 @@ def test_claim_in_a_bundle__with_a_neighbours_receipt__is_a_replay() -> None:
     def swap(content: JSON) -> None:
         one, other = content["claims"]
         one["spec"]["receipt"] = other["spec"]["receipt"]
-        one["spec"]["ended"] = other["spec"]["ended"]
+        for name in ("ended", "tasks"):
+            one["spec"][name] = other["spec"][name]
 
     bundle = changed(a_bundle([a_spec(0), a_spec(1)]), swap)
     report = Report()
@@ -336,10 +338,11 @@ def test_limits__signed__are_said() -> None:
     assert any("at most 100" in each for each in report.proven)
 
 
-def test_observations__none_of_the_end__leave_the_time_limit() -> None:
+def test_observations__none_of_the_end__nothing_longer_than_the_slack_is_payable() -> None:
     seen = Observations(placed_at=timestamp(PLACED_AT))
     spec = a_spec(ended=["0:0:7200:S:"]).model_copy(update={"observations": seen})
-    assert findings(spec).verified
+    assert findings(spec).reasons == ["DurationInflated"]
+    assert findings(a_spec(ended=["0:0:5:S:"]).model_copy(update={"observations": seen})).verified
 
 
 def test_signature__by_the_payer_over_another_nonce__does_not_bind() -> None:

@@ -38,8 +38,12 @@ def a_placement(
     timeout: int = 600,
     paid_failure_seconds: int = 1000,
     job_uid: str = "uid-of-job",
+    elapsed: Iterable[str] | None = None,
 ) -> JSON:
-    """A Placement object as the API server has it; 3.6 an hour is 0.001 a second."""
+    """A Placement object as the API server has it; 3.6 an hour is 0.001 a second.
+
+    With `elapsed` it is billed by intervals of 60 s.
+    """
     spec: JSON = {
         "job": {"namespace": "default", "name": "job", "uid": job_uid},
         "attempt": number,
@@ -61,6 +65,8 @@ def a_placement(
     }
     if stop_reason:
         spec["stopReason"] = stop_reason
+    if elapsed is not None:
+        spec["terms"] |= {"billing": "PerInterval", "intervalSeconds": 60}
     return {
         "metadata": {
             "name": f"job-{number}",
@@ -75,6 +81,7 @@ def a_placement(
             "handedBack": [{"tasks": tasks, "reason": reason} for tasks, reason in handed_back],
             "state": state,
             "running": running,
+            "elapsed": list(elapsed or ()),
         },
     }
 

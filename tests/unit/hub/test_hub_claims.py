@@ -46,16 +46,6 @@ CASES: dict[str, tuple[Placed, list[str], dict[str, list[str]]]] = {
         [],
         {"NotCancelled": [ended(0, "C")]},
     ),
-    "longer than the time-out is not": (
-        placed(timeout=60, reports=[ended(0, seconds=61), ended(1, seconds=60)]),
-        [ended(1, seconds=60)],
-        {"LongerThanObserved": [ended(0, seconds=61)]},
-    ),
-    "longer than since it was placed is not": (
-        placed(timeout=5000, reports=[ended(0, seconds=1006), ended(1, seconds=1005)]),
-        [ended(1, seconds=1005)],
-        {"LongerThanObserved": [ended(0, seconds=1006)]},
-    ),
     "one slot cannot run two such attempts at once": (
         placed("0-1", slots=1, reports=[ended(0, seconds=600), ended(1, seconds=600)]),
         [ended(0, seconds=600)],
@@ -96,6 +86,25 @@ def test_assess(case: str) -> None:
     assert assessment.amount == assessment.seconds * 1000  # 3.6 an hour is 1000 micro a second
     count = len(assessment.paid) + sum(map(len, assessment.disallowed.values()))
     assert count == len(one.ended)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "timeout", "signed", "want_seconds", "want_cut"),
+    [
+        ("within the time-out: all of it", 60, 60, 60, 0),
+        ("longer than the time-out: up to it", 60, 61, 60, 1),
+        ("as long as since it was placed, and the slack: all of it", 5000, 1005, 1005, 0),
+        ("longer than that: up to it", 5000, 1006, 1005, 1),
+        ("absurdly long: up to it", 5000, 10**9, 1005, 10**9 - 1005),
+    ],
+)
+def test_assess__payable__is_the_smaller_of_signed_and_observed(
+    sentence: str, timeout: int, signed: int, want_seconds: int, want_cut: int
+) -> None:
+    one = placed(timeout=timeout, reports=[ended(0, seconds=signed)])
+    assessment = assess(one, now=LATER, failure_seconds_left=0)
+    assert (assessment.seconds, assessment.cut_seconds) == (want_seconds, want_cut), sentence
+    assert assessment.amount == want_seconds * 1000
 
 
 def test_assess__agent_changed_its_report_after_the_task_ran_elsewhere__is_not_paid_a_second_time() -> None:
@@ -150,6 +159,7 @@ def _signed(reports: list[str], key: Any, *, signer: str) -> dict[str, Any]:
         "provider": "aurora",
         "ownerId": "owner",
         "quote": quote.wire(),
+        "requests": {},
     }
     receipt = sign_receipt(
         [Ended.parse(text) for text in reports],

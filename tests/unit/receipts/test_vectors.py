@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
+from math import floor
+
 import pytest
 from eth_abi.abi import encode
 from eth_account.messages import encode_typed_data
@@ -69,3 +73,55 @@ def test_receipt_digest__hashed_by_eth_account_from_its_type_string__is_equal() 
     assert bytes(signable.header) == domain.separator()
     assert bytes(signable.body) == struct_hash(receipt)
     assert keccak(b"\x19\x01" + signable.header + signable.body) == digest(domain, receipt)
+
+
+def test_intervals__read_from_the_vector_file__sum_to_one_floor_and_never_overlap() -> None:
+    """As another implementation would read it: with nothing but the file and eth_abi."""
+    vector = json.loads((money_vectors.VECTORS / "intervals.json").read_text())
+    typehash = keccak(vector["type"].encode())
+    total = seconds = 0
+    seen: dict[int, int] = {}
+    for number in range(vector["claimCount"]):
+        claim = vector[f"claim{number}"]
+        leaves = []
+        stops: dict[int, int] = {}
+        for text in claim["elapsed"]:
+            span, _, tasks = text.partition(":")
+            start, stop = (int(each) for each in span.split("-"))
+            first, _, last = tasks.partition("-")
+            for index in range(int(first), int(last or first) + 1):
+                assert seen.get(index, 0) == start
+                seen[index] = stops[index] = stop
+                if stop > start:
+                    leaves.append((index, start, stop, b"I", bytes(32)))
+        for text in claim["ended"]:
+            index, _, end, outcome, _ = text.split(":")
+            leaves.append((int(index), stops[int(index)], int(end), outcome.encode(), bytes(32)))
+        hashes = [
+            merkle.leaf_hash(
+                encode(
+                    ["bytes32", "uint32", "uint32", "uint64", "uint64", "bytes1", "bytes32"],
+                    [typehash, index, vector["attempt"], start, stop, outcome, digest_],
+                )
+            )
+            for index, start, stop, outcome, digest_ in leaves
+        ]
+        assert "0x" + merkle.root(hashes).hex() == claim["claimRoot"]
+        assert claim["secondsBefore"] == seconds
+        assert claim["seconds"] == sum(stop - start for _, start, stop, _, _ in leaves)
+        seconds += claim["seconds"]
+        total += claim["amount"]
+        assert total == seconds * vector["pricePerTaskHour"] // 3600
+        assert claim["receiptSeconds"] >= seconds
+
+
+def test_prices__read_from_the_vector_file__are_one_floor_of_exact_fractions() -> None:
+    vector = json.loads((money_vectors.VECTORS / "prices.json").read_text())
+    for number in range(vector["count"]):
+        row = vector[f"row{number}"]
+        exact = (
+            Fraction(row["cpuMillicores"], 1000) * row["cpuCoreHour"]
+            + Fraction(row["memoryMiB"], 1024) * row["memoryGiBHour"]
+            + sum(row["devices"].values()) * row["deviceHour"]
+        )
+        assert row["pricePerTaskHour"] == floor(exact)

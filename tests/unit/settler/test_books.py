@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.resources.elapsed import Elapsed
 from fallow.resources.ranges import IndexRanges
 from fallow.settler.books import Books, refuse_if_paid
-from fallow.settler.claim_checks import Counted
+from fallow.settler.counting import FOR_GOOD, Counted
 from fallow.settler.refusals import ClaimRefused
 
 
@@ -79,6 +80,70 @@ def test_refuse__second_copy_by_the_same_owner__whichever_epoch_the_first_was_in
     assert _refusal(_counted(2, "4-6", attempt=1, replicas=3, owner="bank-b"), past=[one]) is None
     failed = _counted(2, "4", attempt=1, replicas=3, owner="bank-a", succeeded="")
     assert _refusal(failed, past=[one]) is None, "an own failure of another attempt is no second success"
+
+
+def _spans(*texts: str, tails: str = "") -> tuple[Elapsed, ...]:
+    """Paid seconds; `tails` are "from:indexes" of ended attempts."""
+    ends = [each.split(":") for each in tails.split() if each]
+    return (
+        *(Elapsed.parse(text) for text in texts),
+        *(Elapsed(int(start), FOR_GOOD, IndexRanges.parse(tasks)) for start, tasks in ends),
+    )
+
+
+INTERVALS: dict[str, tuple[Counted, str | None]] = {
+    "the seconds after": (_counted(2, "", spans=_spans("60-120:0-2")), None),
+    "the same seconds": (_counted(2, "", spans=_spans("0-60:2")), "SecondsTwice"),
+    "one second of them": (_counted(2, "", spans=_spans("59-120:2")), "SecondsTwice"),
+    "the same seconds of other indexes": (_counted(2, "", spans=_spans("0-60:3-5")), None),
+    "the same seconds of another attempt": (_counted(2, "", attempt=1, spans=_spans("0-60:2")), None),
+    "the rest of an attempt": (_counted(2, "2", spans=_spans(tails="60:2")), None),
+    "a rest that begins too early": (_counted(2, "2", spans=_spans(tails="59:2")), "SecondsTwice"),
+    "the whole attempt": (_counted(2, "2"), "SecondsTwice"),
+}
+
+
+@pytest.mark.parametrize("where", ["past", "present"])
+@pytest.mark.parametrize("sentence", INTERVALS)
+def test_refuse__after_a_claim_of_the_first_minute_of_indexes_0_to_2__says(where: str, sentence: str) -> None:
+    claim, want = INTERVALS[sentence]
+    held: Any = {where: [_counted(1, "", spans=_spans("0-60:0-2"))]}
+    assert _refusal(claim, **held) == want
+
+
+def test_refuse__after_the_rest_of_an_attempt__later_seconds_are_refused_and_earlier_ones_are_not() -> None:
+    rest = _counted(1, "0", spans=_spans(tails="120:0"))
+    assert _refusal(_counted(2, "", spans=_spans("0-60:0")), past=[rest]) is None  # settled out of order
+    assert _refusal(_counted(2, "", spans=_spans("120-180:0")), past=[rest]) == "SecondsTwice"
+    assert _refusal(_counted(2, "0", spans=_spans(tails="300:0")), past=[rest]) == "AlreadyPaid"
+    whole = _counted(1, "0")
+    assert _refusal(_counted(2, "", spans=_spans("0-60:0")), past=[whole]) == "SecondsTwice"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(1, 5), st.booleans()), max_size=30)
+)
+def test_books__any_interval_claims__pay_each_second_of_an_attempt_once(
+    stream: list[tuple[int, int, int, bool]],
+) -> None:
+    past, present = Books(), Books()
+    paid: set[tuple[int, int]] = set()
+    for number, (index, start, length, is_rest) in enumerate(stream):
+        stop = FOR_GOOD if is_rest else start + length
+        claim = _counted(
+            number,
+            str(index) if is_rest else "",
+            succeeded="",
+            spans=(Elapsed(start, stop, IndexRanges.of([index])),),
+        )
+        try:
+            refuse_if_paid(claim, past, present)
+        except ClaimRefused:
+            continue
+        seconds = {(index, at) for at in range(start, min(stop, 20))}
+        assert not seconds & paid
+        paid |= seconds
+        (past if number % 2 else present).add(claim)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans(), st.booleans()), max_size=25))

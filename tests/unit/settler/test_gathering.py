@@ -25,12 +25,13 @@ HOUR = 1_800_000
 
 def _claim(*, payer: str = "payer", payee: str = "payee", age: int = 0, **more: Any) -> CheckedClaim:
     limits = AccountLimits(max_total=more.pop("max_total", None), max_per_day=more.pop("max_per_day", None))
+    price = more.pop("price", "1.80")
     terms = money.some_terms(
         DOMAIN,
         account=money.an_account(DOMAIN, payer=payer, limits=limits),
-        quote=money.a_quote(DOMAIN, payee=payee),
+        quote=money.a_quote(DOMAIN, payee=payee, gpu_price=price),
         account_name=payer.replace(" ", "-"),
-        price=more.pop("price", "1.80"),
+        price=price,
     )
     placement = str(uuid.uuid4())
     job = more.pop("job_uid", str(uuid.uuid4()))
