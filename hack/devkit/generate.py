@@ -10,6 +10,7 @@ and `contracts`.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,9 +47,21 @@ def stale_files() -> list[Path]:
     return sorted(stale + extra + unwanted(wanted))
 
 
+def _release() -> int:
+    for plane in ("hub", "member"):
+        into = ROOT / "crds/released" / plane
+        shutil.rmtree(into, ignore_errors=True)
+        shutil.copytree(ROOT / "crds" / plane, into)
+    print("wrote crds/released")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; return the exit status."""
     parser = argparse.ArgumentParser(prog="hack/generate", description=__doc__)
+    parser.add_argument(
+        "--release", action="store_true", help="make the present CRDs the ones that later ones must not break"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is stale")
     parser.add_argument(
         "--contracts", action="store_true", help="also compile the contracts and write their artifacts"
@@ -57,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--charts", action="store_true", help="also render the charts and write config/ and docs/security.md"
     )
     options = parser.parse_args(arguments)
+    if options.release:
+        return _release()
     if options.check:
         stale = stale_files()
         for path in stale:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devkit.charts import CHARTS, ROOT, rendering
 from devkit.charts.settings_schema import PROGRAMS
+from fallow.resources.joining import HubTold, Invite, PaymentsTold
 from fallow.settings import parse
 
 Json = dict[str, Any]
@@ -59,25 +61,54 @@ def test_pods__when_rendered__then_are_hardened(rendered: Any, chart: str, name:
                 assert container[probe]["httpGet"]["port"] == "metrics"
 
 
+def _workload(obj: Any) -> str:
+    name: str = obj["metadata"]["name"].removesuffix("-metrics")
+    return {"fallow-join": "fallow-hub"}.get(name, name)
+
+
+@pytest.fixture
+def invite(tmp_path: Path) -> Path:
+    """An invite file as the hub's admin sends it."""
+    payments = PaymentsTold(
+        mode="ledger",
+        chain_id=0,
+        escrow="0x" + "0" * 40,
+        token="0x" + "0" * 40,
+        token_symbol="USDC",
+        token_decimals=6,
+    )
+    hub = HubTold(
+        hub_id="0x" + "1" * 64,
+        payments=payments,
+        url="https://join.hub.example:8443",
+        authority="-----BEGIN CERTIFICATE-----",
+    )
+    told = Invite(hub=hub, provider="aurora", token="A" * 43, expires="2026-01-31T12:00:00Z")
+    path = tmp_path / "invite"
+    path.write_text(told.model_dump_json(by_alias=True))
+    return path
+
+
 @every_rendering
 def test_environment__when_a_program_reads_it__then_every_variable_is_a_setting(
-    rendered: Any, chart: str, name: str, monkeypatch: pytest.MonkeyPatch
+    rendered: Any, chart: str, name: str, monkeypatch: pytest.MonkeyPatch, invite: Path
 ) -> None:
     for pod in _pods(rendered(chart, name)):
         (container,) = pod["containers"]
         with monkeypatch.context() as patch:
             for variable in container["env"]:
                 # What a reference would give: a node's name, or the end points of a chain.
-                patch.setenv(variable["name"], variable.get("value", "node-1"))
+                value = variable.get("value", "node-1")
+                patch.setenv(variable["name"], str(invite) if value.endswith("/invite") else value)
             settings, warnings = parse(PROGRAMS[container["args"][0]], [])
         assert warnings == []
         address, port = settings.metrics_address.rsplit(":", 1)
         assert address == "0.0.0.0"
-        assert container["ports"] == [{"name": "metrics", "containerPort": int(port)}]
+        assert container["ports"][0] == {"name": "metrics", "containerPort": int(port)}
 
 
 def test_settings__when_set_in_full_values__then_arrive_typed(
-    rendered: Any, monkeypatch: pytest.MonkeyPatch
+    rendered: Any, monkeypatch: pytest.MonkeyPatch, invite: Path
 ) -> None:
     seen = {}
     for chart in CHARTS:
@@ -85,7 +116,8 @@ def test_settings__when_set_in_full_values__then_arrive_typed(
             (container,) = pod["containers"]
             with monkeypatch.context() as patch:
                 for variable in container["env"]:
-                    patch.setenv(variable["name"], variable.get("value", "node-1"))
+                    value = variable.get("value", "node-1")
+                    patch.setenv(variable["name"], str(invite) if value.endswith("/invite") else value)
                 settings, _ = parse(PROGRAMS[container["args"][0]], [])
             seen[container["args"][0]] = settings.model_dump()
     assert seen["hub"]["jobs"]["ttl_seconds"] == 1_209_600  # not 1.2096e+06
@@ -111,11 +143,11 @@ def test_selectors__when_rendered__then_find_the_pods_they_are_for(
     for each in objects:
         spec = each.get("spec") or {}
         if each["kind"] == "Service":
-            wanted, workload = spec["selector"], each["metadata"]["name"].removesuffix("-metrics")
+            wanted, workload = spec["selector"], _workload(each)
         elif each["kind"] in ("PodDisruptionBudget", "Deployment", "DaemonSet"):
             wanted, workload = spec["selector"]["matchLabels"], each["metadata"]["name"]
         elif each["kind"] == "NetworkPolicy" and spec["podSelector"]:
-            wanted, workload = spec["podSelector"]["matchLabels"], each["metadata"]["name"]
+            wanted, workload = spec["podSelector"]["matchLabels"], _workload(each)
         else:
             continue
         namespace = each["metadata"]["namespace"]

@@ -94,6 +94,9 @@ def _files(plane: str, chart: str, text: str, names: dict[str, str]) -> dict[Pat
         if name.endswith(".template"):
             body = _TEMPLATE_WORDS + body.replace(_SENTINEL, "PROVIDER")
         files[ROOT / "config" / plane / name] = _HEADER.format(chart=chart) + body
+        if name.endswith(".template"):
+            # `fallow provider invite` makes the same objects, wherever the command was installed.
+            files[ROOT / "operator/fallow/cli/artifacts" / name] = _HEADER.format(chart=chart) + body
     return files
 
 

@@ -195,9 +195,6 @@ def _common(hub_id: bytes, chain: Chain | None) -> dict[str, str]:
         "FALLOW_PAYMENTS__MODE": "chain" if chain else "ledger",
         "FALLOW_PAYMENTS__TOKEN_SYMBOL": chains.TOKEN_SYMBOL,
         "FALLOW_PAYMENTS__TOKEN_DECIMALS": str(chains.TOKEN_DECIMALS),
-        # A killed leader's successor should not keep a test waiting for longer than it must.
-        "FALLOW_LEASE__DURATION_SECONDS": "10",
-        "FALLOW_LEASE__RENEW_SECONDS": "2",
     }
     if chain:
         environ |= {

@@ -10,7 +10,8 @@ from devkit.rig.api import ApiServer
 from devkit.rig.manifests import Manifests, of_provider
 from devkit.rig.planes import Plane
 
-TOKEN_SECONDS = 7 * 86_400
+TOKEN_SECONDS = 86_400
+"""As long as the hub lets an agent's last: a rig is for a day."""
 SUBMITTER = "submitter"
 HUB_ADMIN = "hub-admin"
 HUB_ADMINS = "fallow:hub-admins"

@@ -12,6 +12,7 @@ from typing import Literal
 
 from devkit.errors import RigError
 from devkit.rig import identities
+from devkit.rig.api import ApiServer
 from devkit.rig.manifests import Manifests, read
 from devkit.rig.members import Member, default_members, node_labels, node_object
 from devkit.rig.planes import Plane, PlaneStarter
@@ -168,18 +169,32 @@ def _ready_member(starter: PlaneStarter, plane: Plane, member: Member, node: Rea
     client = plane.client()
     for number in range(member.nodes):
         client.post("/api/v1/nodes", node_object(member, number))
-    starter.start_controllers(plane, member=True, simulated=member.nodes > 0)
-    alive = starter.alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
+    if member.bare:
+        _make_ready_for_ever(client, member)
+        alive = starter.alive(f"{plane.name}.apiserver")
+    else:
+        starter.start_controllers(plane, member=True, simulated=member.nodes > 0)
+        alive = starter.alive(f"{plane.name}.apiserver", f"{plane.name}.controller-manager")
     manifests = Manifests(client, alive=alive)
     manifests.apply_crds(read(Path("crds/member")))
     manifests.apply(read(Path("config/member")))
     path = plane.directory / "agent.kubeconfig"
     identities.service_account(plane, client, "fallow-system", "agent", path)
-    starter.wait_for_controllers(plane, "default", "fallow-guests")
+    if not member.bare:
+        starter.wait_for_controllers(plane, "default", "fallow-guests")
     if node:
         node.start(gpus=member.gpus_per_node, labels=node_labels(member))
     what = f"the nodes of {plane.name}"
     client.until(what, lambda: _usable(client.get("/api/v1/nodes")), seconds=60, alive=alive)
+
+
+def _make_ready_for_ever(client: ApiServer, member: Member) -> None:
+    """Say of each node what a kubelet and the controllers would."""
+    ready = {"type": "Ready", "status": "True", "reason": "Simulated", "message": ""}
+    for number in range(member.nodes):
+        path = f"/api/v1/nodes/{node_object(member, number)['metadata']['name']}"
+        client.merge(path, {"spec": {"taints": None}})
+        client.merge(f"{path}/status", {"status": {"conditions": [ready]}})
 
 
 def _usable(nodes: dict[str, object]) -> bool:

@@ -15,6 +15,8 @@ class Member:
     """Simulated ones."""
     real: bool = False
     """Has a node that runs containers, beside the simulated ones."""
+    bare: bool = False
+    """Has an API server only: nobody schedules or plays its nodes, which are ready for ever."""
     gpus_per_node: int = 8
     product: str = H100
     memory_mib: int = 81_559

@@ -19,9 +19,11 @@ from datetime import UTC, datetime
 from typing import Any, Never
 
 import structlog
+from eth_account.signers.local import LocalAccount
 
 from fallow.agent.cycle import Cycle
 from fallow.agent.heartbeat import HubPulse
+from fallow.agent.joining import joined
 from fallow.agent.quoting import Identity
 from fallow.agent.signing import load_key
 from fallow.agent.views import HubViews, MemberViews
@@ -64,22 +66,49 @@ def run(settings: AgentSettings) -> None:
 async def run_agent(settings: AgentSettings, *, stop: asyncio.Event | None = None) -> None:
     """Run the agent until `stop` is set or a signal arrives. Raises SettingsError for unusable settings."""
     telemetry = Telemetry("agent")
-    identity = identity_of(settings)
+    agent: _Agent | None = None
+
+    def unwell() -> str | None:
+        return agent.unwell() if agent else None  # one that waits to be let in is well
+
     member = await ApiServer.connect(settings.kubeconfig, name="member", telemetry=telemetry)
-    hub = await ApiServer.connect(settings.hub_kubeconfig, name="hub", telemetry=telemetry)
-    async with member, hub:
+    async with (
+        serve(telemetry, address=settings.metrics_address, unwell=unwell),
+        member,
+        _hub_of(settings, member, telemetry) as (hub, joined_key),
+    ):
+        identity = identity_of(settings, joined_key)
         agent = _Agent(settings, identity, telemetry, member=member, hub=hub)
-        async with serve(telemetry, address=settings.metrics_address, unwell=agent.unwell):
-            await agent.lead(stop or asyncio.Event())
+        await agent.lead(stop or asyncio.Event())
 
 
-def identity_of(settings: AgentSettings) -> Identity:
-    """Return who this agent is, its key read from the keystore. Raises SettingsError."""
+@asynccontextmanager
+async def _hub_of(
+    settings: AgentSettings, member: ApiServer, telemetry: Telemetry
+) -> AsyncIterator[tuple[ApiServer, LocalAccount | None]]:
+    """Open the way to the hub, by kubeconfig or by invite; the key is the one that joined, if any did."""
+    if settings.hub_kubeconfig is not None:
+        hub = await ApiServer.connect(settings.hub_kubeconfig, name="hub", telemetry=telemetry)
+        async with hub:
+            yield hub, None
+    else:
+        async with (
+            joined(settings, member) as access,
+            ApiServer(access, name="hub", telemetry=telemetry) as hub,
+        ):
+            yield hub, access.key
+
+
+def identity_of(settings: AgentSettings, joined_key: LocalAccount | None = None) -> Identity:
+    """Return who this agent is: its key is the one that joined, or is read from the keystore.
+
+    Raises SettingsError.
+    """
     payments = settings.payments
     return Identity(
         provider=settings.provider,
         payee=settings.payee,
-        key=load_key(settings.signer, what="signer"),
+        key=joined_key or load_key(settings.signer, what="signer"),
         domain=Domain(chain_id=payments.chain_id, escrow=payments.escrow, hub_id=from_hex(settings.hub_id)),
         token=payments.token,
         token_decimals=payments.token_decimals,

@@ -21,6 +21,8 @@ from fallow.errors import FallowError, SettingsError
 # What a program's own parser reads, --help included, passes through typer untouched.
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
+_HUB_TOOLS = {"restore": "restore", "secrets": "hub_secrets"}
+
 app = typer.Typer(
     name="fallow",
     help="Idle GPU clusters become one pool: federated jobs, owner reclaim, on-chain settlement.",
@@ -49,13 +51,14 @@ def _options(
 @app.command(
     context_settings=_PASSED_ON,
     help="Run the hub's operator. `fallow hub --help` explains every setting. `fallow hub restore` brings a "
-    "hub that came back from a backup up to date.",
+    "hub that came back from a backup up to date; `fallow hub secrets` makes the keys of a new one.",
 )
 def hub(context: typer.Context) -> None:
     """Run the hub's operator, or restore it."""
-    if context.args[:1] == ["restore"]:
-        tool: typer.Typer = importlib.import_module("fallow.cli.restore").app
-        tool(args=context.args[1:], prog_name=f"{context.command_path} restore")
+    if context.args[:1] in (["restore"], ["secrets"]):
+        name = context.args[0]
+        tool: typer.Typer = importlib.import_module(f"fallow.cli.{_HUB_TOOLS[name]}").app
+        tool(args=context.args[1:], prog_name=f"{context.command_path} {name}")
     run.hub(context.args)
 
 
@@ -112,6 +115,15 @@ def verify(context: typer.Context) -> None:
 def chain(context: typer.Context) -> None:
     """Act on the escrow."""
     _tool("chain", context)
+
+
+@app.command(
+    context_settings=_PASSED_ON,
+    help="Let members in and see them out: `fallow provider invite`, accept, list, drain, remove, …",
+)
+def provider(context: typer.Context) -> None:
+    """Let members in, look at them, see them out."""
+    _tool("provider", context)
 
 
 @app.command(context_settings=_PASSED_ON, help="Bind a payer to a namespace: `fallow account bind`.")

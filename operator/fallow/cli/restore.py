@@ -19,6 +19,7 @@ import typer
 from fallow.cli.bundles import BundleDirectory, Epochs
 from fallow.cli.chain_reads import EscrowReader
 from fallow.cli.epoch_proofs import BundleFile
+from fallow.cli.kubeconfigs import kubeconfig_path
 from fallow.cli.ledger_reads import LedgerReader
 from fallow.cli.refolding import Archived, missing, refolded
 from fallow.errors import AlreadyExists, Conflict, InvalidSetting, MoneyError, NotFound
@@ -94,7 +95,7 @@ def restore(
 async def _restore(
     kubeconfig: Path | None, archive: BundleDirectory, chain: EscrowReader | None, *, dry_run: bool
 ) -> Done:
-    async with await ApiServer.connect(kubeconfig, name="hub") as api:
+    async with await ApiServer.connect(kubeconfig_path(kubeconfig), name="hub") as api:
         settlements = (await api.list(kinds.SETTLEMENT)).items
         epochs: Epochs = chain or LedgerReader(
             [SettlementSpec.model_validate(one["spec"]) for one in settlements]

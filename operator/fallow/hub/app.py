@@ -1,8 +1,8 @@
 """`fallow hub`: take the lease, follow the API server, decide, write, until told to stop.
 
-The lease comes first and the lists second: what the leader before us wrote is then in them, and what it
-might still try is refused by its term. When the lease is lost this process writes nothing more, forgets all
-that it knew, and waits for the lease like any other follower.
+A standby follows too, so that its view is filled when the lease comes to it; it decides nothing before it has
+seen all that the leader before it wrote, and what that one might still try is refused by its term. When the
+lease is lost this process writes nothing more, forgets all that it knew, and stands by like any other.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from fallow.errors import NotLeading
+from fallow.errors import ApiError, NotLeading
 from fallow.hub.carrying import Carrier
 from fallow.hub.cycle import Cycle
 from fallow.hub.desk import Clock, Desk
+from fallow.hub.door import run_door
 from fallow.hub.metrics import HubMetrics
 from fallow.hub.placements import JSON
 from fallow.hub.slices import in_slices
@@ -41,6 +42,9 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 1.0
 """Silence is counted this often, and what was put off is looked at again."""
 DRAIN_SECONDS = 10.0
+HEAD_START_SECONDS = 0.5
+"""So long the lease may take where nobody holds it."""
+CATCH_UP_SECONDS = 0.02
 
 
 def run(settings: HubSettings) -> None:
@@ -60,14 +64,37 @@ async def main(settings: HubSettings) -> None:
         api = await stack.enter_async_context(
             await ApiServer.connect(settings.kubeconfig, name="hub", telemetry=telemetry)
         )
-        while True:
-            try:
-                await hub.lead_and_follow(api)
-            except NotLeading as error:
-                log.warning("following again", why=str(error))
-                hub = Hub(settings, telemetry, metrics)
-            else:
-                return
+        door = asyncio.create_task(run_door(settings, api), name="door")
+        try:
+            while True:
+                try:
+                    await hub.lead_and_follow(api)
+                except NotLeading as error:
+                    log.warning("following again", why=str(error))
+                    hub = Hub(settings, telemetry, metrics)
+                else:
+                    return
+        finally:
+            door.cancel()
+            await asyncio.gather(door, return_exceptions=True)
+
+
+class Reign:
+    """The lease as one term of this process: waited for, kept, lost."""
+
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+        self.begun = asyncio.Event()
+        self.ended = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait for the lease and keep it; returns when it is lost, or when told to stop before."""
+        try:
+            if await self._leadership.acquired(stop):
+                self.begun.set()
+                await self._leadership.keep()
+        finally:
+            self.ended = True
 
 
 class Hub:
@@ -108,19 +135,18 @@ class Hub:
         )
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        if not await leadership.acquired(stop):
-            return
+        reign = Reign(leadership)
         # NB: made before Kopf, which at its end cancels every task that was started after it.
-        keeping = asyncio.create_task(leadership.keep(), name="lease")
+        keeping = asyncio.create_task(reign.run(stop), name="lease")
         try:
             view = HubView(decimals=self._settings.payments.token_decimals, on_lease=self._heard)
             await run_with_kopf(
                 api,
                 view.kopf_feeds,
-                lambda stop: self._decide(api, view, leadership, keeping, stop),
+                lambda stop: self._decide(api, view, leadership, reign, stop),
                 stop=stop,
             )
-            if keeping.done():
+            if reign.ended and not stop.is_set():
                 raise NotLeading("the lease was lost; another process leads now")
         finally:
             keeping.cancel()
@@ -139,10 +165,13 @@ class Hub:
         api: ApiServer,
         view: HubView,
         leadership: Leadership,
-        keeping: asyncio.Task[None],
+        reign: Reign,
         stop: asyncio.Event,
     ) -> None:
         settings = self._settings
+        # Where nobody else leads, the lists come after the lease and are all that there is to know.
+        await _first_of(stop, reign.begun, seconds=HEAD_START_SECONDS)
+        stood_by = not reign.begun.is_set()
         reflectors = [
             Reflector(
                 api,
@@ -175,7 +204,11 @@ class Hub:
                     watching=lambda: heartbeats.alive(within_seconds=patience),
                 )
                 await self._synced(view, stop)
-                await self._loop(Cycle(desk), desk, keeping, stop)
+                while not reign.begun.is_set() and not stop.is_set():
+                    await _first_of(stop, reign.begun, seconds=TICK_SECONDS)
+                if stood_by:
+                    await _caught_up(api, view, reign, stop)
+                await self._loop(Cycle(desk), desk, reign, stop)
                 await writers.drain(timeout_seconds=DRAIN_SECONDS)
         finally:
             for task in following:
@@ -195,14 +228,14 @@ class Hub:
             claims=len(view.claims),
         )
 
-    async def _loop(self, cycle: Cycle, desk: Desk, keeping: asyncio.Task[None], stop: asyncio.Event) -> None:
+    async def _loop(self, cycle: Cycle, desk: Desk, reign: Reign, stop: asyncio.Event) -> None:
         view = desk.view
         debounce = self._settings.cycle.debounce_seconds
         # NB: what came with the lists stays, and the cyclic collector would walk it all again and again while
         # more comes: most of a start with 10,000 jobs. What dies by its last reference dies all the same.
         gc.disable()
         started_up = False
-        while not stop.is_set() and not keeping.done():
+        while not stop.is_set() and not reign.ended:
             view.dirty.clear()
             started = time.monotonic()
             try:
@@ -226,6 +259,28 @@ class Hub:
                 # A lone change is decided on soon; of many that follow each other a cycle sees some at once.
                 since = time.monotonic() - started
                 await asyncio.sleep(max(debounce / 5, debounce - since))
+
+
+async def _caught_up(api: ApiServer, view: HubView, reign: Reign, stop: asyncio.Event) -> None:
+    """Wait until the view has every object that the leader before us may have written.
+
+    A watch may lag behind the lease: what was written before it was taken is compared, by version, with
+    what has come. Compare-and-set would refuse the rest; this spares it, and keeps a task from being placed
+    under a name that the last leader used for others.
+    """
+    for one in (view.jobs, view.placements, view.claims):
+        wanted: dict[tuple[str, str], int] | None = None
+        while not stop.is_set() and not reign.ended:
+            try:
+                wanted = await api.versions(one.resource) if wanted is None else wanted
+            except ApiError as error:
+                log.warning("cannot see yet what the last leader wrote", why=str(error))
+                await asyncio.sleep(TICK_SECONDS)
+                continue
+            wanted = {key: version for key, version in wanted.items() if not one.knows(key, version)}
+            if not wanted:
+                break
+            await asyncio.sleep(CATCH_UP_SECONDS)
 
 
 async def _first_of(*events: asyncio.Event, seconds: float) -> None:

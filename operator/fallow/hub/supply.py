@@ -92,7 +92,7 @@ class Supply:
             known,
             desk.view.nodes_of(name),
             desk.view.holdings,
-            earned=desk.view.earned[provider["spec"]["payee"].lower()],
+            earned=desk.view.earned[str(provider["spec"].get("payee")).lower()],
             waiting=desk.view.waiting[name],
             decimals=desk.decimals,
             last_contact=datetime.fromisoformat(renewed) if renewed else None,

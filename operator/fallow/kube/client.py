@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast
@@ -24,7 +25,11 @@ import msgspec
 from fallow import __version__
 from fallow.errors import Gone
 from fallow.kube.answers import JSON, error_from_answer, no_answer
+<<<<<<< HEAD
 from fallow.kube.resource import POD, Resource
+=======
+from fallow.kube.kinds import POD, SERVICE_ACCOUNT, Resource
+>>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
 from fallow.kube.stream import WatchEvent, events_of, hang_up
 from fallow.telemetry import Telemetry
 
@@ -32,6 +37,7 @@ __all__ = ["JSON", "ApiServer", "Listing", "WatchEvent"]
 
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Credentials(Protocol):
@@ -158,6 +164,14 @@ class ApiServer:
             at = page.resource_version
         return Listing(items, at)
 
+    async def versions(self, resource: Resource) -> dict[tuple[str, str], int]:
+        """Return (namespace, name) and resource version of all objects there are: their metadata only."""
+        answer = await self._request(
+            "GET", "list", resource, resource.path(), accept=_METADATA_ONLY, query={"resourceVersion": ""}
+        )
+        found = (item["metadata"] for item in answer["items"])
+        return {(meta.get("namespace") or "", meta["name"]): int(meta["resourceVersion"]) for meta in found}
+
     async def pages(
         self,
         resource: Resource,
@@ -205,6 +219,22 @@ class ApiServer:
         namespace = obj["metadata"].get("namespace")
         path = resource.path(namespace=namespace)
         return await self._request("POST", "create", resource, path, body=body)
+
+    async def create_token(self, account: str, *, namespace: str, seconds: int) -> tuple[str, int]:
+        """Return a service account's token and how many seconds it lasts, which the server may shorten."""
+        path = SERVICE_ACCOUNT.path(namespace=namespace, name=account, subresource="token")
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        answer = await self._request("POST", "create", SERVICE_ACCOUNT, path, body=body)
+        status = answer["status"]
+        made = answer["metadata"].get("creationTimestamp")
+        if made:
+            ends = datetime.fromisoformat(status["expirationTimestamp"])
+            seconds = min(seconds, int((ends - datetime.fromisoformat(made)).total_seconds()))
+        return str(status["token"]), seconds
 
     async def patch(
         self,
@@ -337,12 +367,13 @@ class ApiServer:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> JSON:
         what = f"{verb} {resource.kind} {path.rsplit('/', 1)[-1]}"
         data = None if body is None else msgspec.json.encode(body)
         try:
             response = await self._send(
-                method, verb, resource, path, query=query, data=data, content_type=content_type
+                method, verb, resource, path, query=query, data=data, content_type=content_type, accept=accept
             )
             async with response:
                 answer = await response.read()
@@ -362,6 +393,7 @@ class ApiServer:
         query: Mapping[str, str] | None = None,
         data: bytes | None = None,
         content_type: str = _JSON,
+        accept: str = _JSON,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own, of three parts
     ) -> aiohttp.ClientResponse:
         if self._session is None:
@@ -372,7 +404,9 @@ class ApiServer:
         try:
             while True:
                 header = await self.connection.authorization(rejected=rejected)
-                headers = {"Content-Type": content_type} if data is not None else {}
+                headers = {"Accept": accept}
+                if data is not None:
+                    headers["Content-Type"] = content_type
                 if header is not None:
                     headers["Authorization"] = header
                 response = await self._session.request(

@@ -74,6 +74,11 @@ class View:
         """Return an object, or None."""
         return self._objects.get((namespace, name))
 
+    def knows(self, key: Key, version: int) -> bool:
+        """Say whether what happened to an object up to `version` is in here."""
+        known = self._objects.get(key)
+        return (known is not None and version_of(known) >= version) or self._deleted_at(key) >= version
+
     def apply(self, obj: JSON) -> bool:
         """Take in an object from an event or from the answer to a write; False when it is no news."""
         key, version = key_of(obj), version_of(obj)

@@ -8,6 +8,8 @@ SYSTEM_NAMESPACE = "fallow-system"
 GUEST_NAMESPACE = "fallow-guests"
 PROVIDER_NAMESPACE_PREFIX = "provider-"
 GUEST_PRIORITY_CLASS = "fallow-guest"
+HUB_TOLD = "fallow-hub-told"
+"""ConfigMap in the system namespace: what an invite has to say of the hub (`HubTold`)."""
 
 LABEL_JOB_UID = f"{GROUP}/job-uid"
 LABEL_JOB_NAME = f"{GROUP}/job-name"

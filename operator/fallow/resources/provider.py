@@ -1,4 +1,7 @@
-"""Provider (`prov`): a member cluster as the hub sees it. Spec by the hub admin, status by the hub."""
+"""Provider (`prov`): a member cluster as the hub sees it. Spec by the hub admin, status by the hub.
+
+Joining is in it from both sides: the admin's invite and acceptance in the spec, who answered in the status.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pydantic import Field
 from fallow.resources.base import (
     AGE,
     Address,
+    Bytes32,
     Column,
     Conditions,
     DecimalAmount,
@@ -22,18 +26,29 @@ from fallow.resources.base import (
 )
 
 
+class ProviderInvite(Model):
+    """A single-use invite. The hub keeps only what proves that an answer knows it."""
+
+    hash: Bytes32
+    """SHA-256 of the invite's token."""
+    expires: Timestamp
+    """An invite that is not used until then is worth nothing."""
+
+
 class ProviderSpec(Model):
-    """What the hub admin accepted."""
+    """What the hub admin invited and accepted."""
 
     accepted: bool = False
     """Nothing is scheduled before a hub admin has accepted the provider."""
     owner_id: Label63
     """Who owns the cluster; several providers may share one owner."""
     region: Label63
-    payee: Address
+    payee: Address | None = None
     """Where its pay goes, as accepted. A Quote with another payee is not schedulable."""
-    signer: Address
+    signer: Address | None = None
     """The agent's signing key, as accepted."""
+    invite: ProviderInvite | None = None
+    """By which its agent may join, once."""
     desired: Literal["Active", "Drain", "Removed"] = "Active"
     """Drain: no new work. Removed: running work is released too, and what is owed is claimed."""
 
@@ -66,6 +81,24 @@ class ProviderRecord(Model):
     """Placements that are counted here and not deleted yet: none is counted twice."""
 
 
+class JoinedIdentity(Model):
+    """Who answered the invite, in the agent's own words, and the credential that the hub gave it."""
+
+    invite_hash: Bytes32
+    """The invite that was used up."""
+    signer: Address
+    """The agent's key. Its fingerprint is what people compare out of band."""
+    payee: Address
+    agent_version: Annotated[str, Field(max_length=64)] = ""
+    nodes: Annotated[int, Field(ge=0)] = 0
+    accelerators: Annotated[int, Field(ge=0)] = 0
+    joined_at: Timestamp
+    asked_at_ms: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """Unix milliseconds in the agent's last request that was granted: an older one is a replay."""
+    token_expires: Timestamp | None = None
+    """When the token ends that the agent holds."""
+
+
 class ProviderStatus(Model):
     """What the hub knows of it."""
 
@@ -87,6 +120,8 @@ class ProviderStatus(Model):
     waiting: DecimalAmount = "0"
     """Sum of its claims that are not settled yet."""
     record: ProviderRecord = ProviderRecord()
+    identity: JoinedIdentity | None = None
+    """Who joined by invite; none where a hub admin made the credentials by hand."""
 
 
 PROVIDER = Kind(
@@ -118,6 +153,11 @@ PROVIDER = Kind(
         AGE,
     ),
     rules=(
+        rule(
+            "!has(self.spec.accepted) || !self.spec.accepted "
+            "|| (has(self.spec.payee) && has(self.spec.signer))",
+            "an accepted provider has a payee and a signer: `fallow provider accept` fills them in",
+        ),
         rule(
             "size(self.metadata.name) <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
             "a provider's name is at most 52 lower-case letters, digits and dashes: "

@@ -8,7 +8,11 @@ by too many.
 """
 
 from fallow.settings.agent import (
+<<<<<<< HEAD
     AgentChainSettings,
+=======
+    AgentJoinSettings,
+>>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
     AgentLeaseSettings,
     AgentSettings,
     AgentWriterSettings,
@@ -34,6 +38,7 @@ from fallow.settings.base import (
 from fallow.settings.hub import (
     HubSettings,
     JobSettings,
+    JoinSettings,
     ProviderSilenceSettings,
     SharingSettings,
     TrustSettings,
@@ -45,7 +50,11 @@ from fallow.settings.settler import ChainSettings, EpochSettings, SettlerLeaseSe
 __all__ = [
     "ENV_PREFIX",
     "NESTED",
+<<<<<<< HEAD
     "AgentChainSettings",
+=======
+    "AgentJoinSettings",
+>>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
     "AgentLeaseSettings",
     "AgentSettings",
     "AgentWriterSettings",
@@ -59,6 +68,7 @@ __all__ = [
     "HeartbeatSettings",
     "HubSettings",
     "JobSettings",
+    "JoinSettings",
     "KeyFileSettings",
     "LeaseSettings",
     "NodeSettings",

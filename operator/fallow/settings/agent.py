@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from fallow.settings.base import (
     Address,
@@ -17,6 +19,7 @@ from fallow.settings.base import (
     Seconds,
     WriterSettings,
 )
+from fallow.settings.of_invite import OfInvite
 
 
 class AgentWriterSettings(WriterSettings):
@@ -93,6 +96,7 @@ class QuoteSettings(Group):
     """How long a Quote is valid, in seconds; it is renewed at half of that."""
 
 
+<<<<<<< HEAD
 class AgentChainSettings(Group):
     """How the agent asks payers that are contracts (EIP-1271); for nothing else does it need the chain."""
 
@@ -103,6 +107,17 @@ class AgentChainSettings(Group):
     """Longest wait for one answer, in seconds."""
     patience_seconds: Seconds = 20
     """How long a placement waits for a usable answer before it is handed back, in seconds."""
+=======
+class AgentJoinSettings(Group):
+    """How the agent gets into the hub by an invite."""
+
+    invite_file: Path | None = None
+    """Path of the invite that the hub's admin sent. It brings hub-id, provider and payments too;
+    what is set besides counts more."""
+    identity_secret: Label = "fallow-agent-identity"  # noqa: S105 - a name
+    """Name of the Secret, in the system namespace of this cluster, where the agent keeps its key
+    and the hub's token. Back it up: without it a rejoin is needed."""
+>>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
 
 
 class AgentSettings(CommonSettings):
@@ -110,9 +125,10 @@ class AgentSettings(CommonSettings):
 
     provider: Label
     """Name of this member at the hub: it may use the hub's namespace provider-NAME only."""
-    hub_kubeconfig: Path
-    """Path of the kubeconfig for the hub, with credentials that reach this provider's own
-    namespace."""
+    hub_kubeconfig: Path | None = None
+    """Path of a kubeconfig for the hub, with credentials that reach this provider's own namespace;
+    not needed with an invite."""
+    join: AgentJoinSettings = AgentJoinSettings()
     payee: Address
     """Address that earns. Registered on chain by its own signature before the first payment."""
     signer: KeyFileSettings = KeyFileSettings()
@@ -125,4 +141,25 @@ class AgentSettings(CommonSettings):
     canary: CanarySettings = CanarySettings()
     nodes: NodeSettings = NodeSettings()
     quote: QuoteSettings = QuoteSettings()
+<<<<<<< HEAD
     chain: AgentChainSettings = AgentChainSettings()
+=======
+
+    @model_validator(mode="after")
+    def _has_a_way_in(self) -> Self:
+        if self.hub_kubeconfig is None and self.join.invite_file is None:
+            raise ValueError("hub_kubeconfig must be set, or --join.invite-file instead")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the invite last."""
+        return init_settings, env_settings, OfInvite(settings_cls)
+>>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
 
-from fallow.settings.base import CommonSettings, CycleSettings, Group, LeaseSettings, Seconds, WriterSettings
+from pydantic import Field, model_validator
+
+from fallow.settings.base import (
+    CommonSettings,
+    CycleSettings,
+    Group,
+    LeaseSettings,
+    Listen,
+    Seconds,
+    WriterSettings,
+)
 
 
 class ProviderSilenceSettings(Group):
@@ -94,6 +105,42 @@ class VerificationSettings(Group):
     the third honest one, and a task that gives another result each time costs no more than that."""
 
 
+class JoinSettings(Group):
+    """The door at which agents answer invites and renew their tokens (docs/joining.md)."""
+
+    address: Listen = "off"
+    """host:port where joining is served over TLS; off where credentials are made by hand."""
+    url: str = Field(default="", pattern=r"^(https://[^\s/?#]+)?$")
+    """How agents reach that address from their clusters, such as https://join.hub.example:8443. In
+    every invite."""
+    api_server: str = Field(default="", pattern=r"^(https://[^\s/?#]+)?$")
+    """How agents reach this cluster's API server, such as https://api.hub.example:6443."""
+    api_server_authority: Path | None = None
+    """Path of the PEM by which agents know the API server; None where its certificate is one that
+    every system believes."""
+    token_seconds: int = Field(default=43_200, ge=600, le=86_400)
+    """How long a token lasts, in seconds; agents renew at half of it. Twelve hours: a hub away for
+    a night costs nobody a token, and a stolen one is soon worthless."""
+    certificate: Path | None = None
+    """Path of the door's certificate (PEM); without the three paths the hub makes an authority of
+    its own, in a Secret."""
+    private_key: Path | None = None
+    """Path of the certificate's key (PEM)."""
+    authority: Path | None = None
+    """Path of the authority that signed it (PEM), which invites pin."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.address != "off":
+            for name in ("url", "api_server"):
+                if not getattr(self, name):
+                    raise ValueError(f"{name} must be set when joining is served")
+        paths = (self.certificate, self.private_key, self.authority)
+        if any(paths) and not all(paths):
+            raise ValueError("certificate must be set together with private_key and authority")
+        return self
+
+
 class HubSettings(CommonSettings):
     """The hub's operator: accepts jobs, schedules them over providers and writes claims."""
 
@@ -106,4 +153,5 @@ class HubSettings(CommonSettings):
     preemption: PreemptionSettings = PreemptionSettings()
     slowness: SlownessSettings = SlownessSettings()
     trust: TrustSettings = TrustSettings()
+    join: JoinSettings = JoinSettings()
     writers: WriterSettings = WriterSettings()
