@@ -15,6 +15,7 @@ import re
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from devkit.scenario.submitting import GROUP
 
 WATCHED_SECONDS = 15.0
 """How long the hub is looked at after its first decision: less than the silence that means something."""
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/fallow-system/leases/fallow-hub"
 LIMIT_SECONDS = 300.0
 
 
@@ -67,6 +69,7 @@ def _measure(rig: Rig, running: set[str]) -> dict[str, Any]:
         try:
             decided = _first_new(client, path, position, hub) - started
             time.sleep(WATCHED_SECONDS)
+            held = _longest_slice(log)
             status = Path(f"/proc/{hub.pid}/status").read_text()
             fields = Path(f"/proc/{hub.pid}/stat").read_text().rpartition(")")[2].split()
             cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -84,7 +87,20 @@ def _measure(rig: Rig, running: set[str]) -> dict[str, Any]:
         "redispatched_tasks": len(again) + len(moved),
         "placed_in_the_first_seconds": len(seen) - len(running),
         "cpu_seconds": round(cpu, 2),
+        # How long the cycle ever kept lease, watches and writes waiting; and terms that came after the first.
+        "longest_slice_seconds": round(held, 3),
+        "leases_lost": client.get(LEASE)["spec"]["leaseTransitions"] - 2,
     }
+
+
+def _longest_slice(log: Path) -> float:
+    """Ask the hub's own metrics, which it serves where its log says."""
+    address = re.search(r'"url": "([^"]+)"', log.read_text())
+    assert address is not None
+    with urllib.request.urlopen(f"{address[1]}/metrics") as answer:
+        told = re.search(r"^fallow_hub_longest_slice_seconds (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert told is not None
+    return float(told[1])
 
 
 def _first_new(client: ApiServer, path: str, position: str, hub: subprocess.Popen[bytes]) -> float:

@@ -239,7 +239,7 @@ class Hub:
             view.dirty.clear()
             started = time.monotonic()
             try:
-                await in_slices(cycle.steps())
+                await in_slices(cycle.steps(), held=self._metrics.sliced)
             except Exception:
                 # NB: a bug must not end the process: it would come back to the same objects and die again.
                 log.exception("the cycle failed")

@@ -30,6 +30,19 @@ class HubMetrics:
             "fallow_hub_failed_cycles", "Cycles that ended in an unexpected error.", registry=registry
         )
 
+        self._longest = 0.0
+        self._slice = Gauge(
+            "fallow_hub_longest_slice_seconds",
+            "Longest that a cycle has held the event loop, since the start.",
+            registry=registry,
+        )
+
+    def sliced(self, seconds: float) -> None:
+        """Take in how long a cycle held the event loop."""
+        if seconds > self._longest:
+            self._longest = seconds
+            self._slice.set(seconds)
+
     def show(self, desk: Desk) -> None:
         """Set all gauges from what the hub knows now."""
         view, memory = desk.view, desk.memory

@@ -38,8 +38,13 @@ def at_once(steps: Slices[Result]) -> Result:
         answer = work() if work is not None else None
 
 
-async def in_slices(steps: Slices[Result], *, monotonic: Callable[[], float] = time.monotonic) -> Result:
-    """Run all steps, and give the event loop its turn after each slice."""
+async def in_slices(
+    steps: Slices[Result],
+    *,
+    held: Callable[[float], None] = lambda seconds: None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Result:
+    """Run all steps, and give the event loop its turn after each slice; `held` is told how long each took."""
     began = monotonic()
     answer: Any = None
     error: Exception | None = None
@@ -47,16 +52,19 @@ async def in_slices(steps: Slices[Result], *, monotonic: Callable[[], float] = t
         try:
             work = steps.throw(error) if error is not None else steps.send(answer)
         except StopIteration as end:
+            held(monotonic() - began)
             result: Result = end.value
             return result
         answer = error = None
         if work is not None:
+            held(monotonic() - began)
             try:
                 answer = await asyncio.to_thread(work)
             except Exception as caught:
                 error = caught
             began = monotonic()
-        elif monotonic() - began >= SLICE_SECONDS:
+        elif (took := monotonic() - began) >= SLICE_SECONDS:
+            held(took)
             await _turn(monotonic)
             began = monotonic()
 

@@ -33,7 +33,7 @@ class Capacity:
             for node in pool.nodes
             for name in node.free
             if name not in NATIVE
-        } | {name for job in snapshot.jobs for name, _ in job.shape.accelerators}
+        } | {name for shape in _shapes(snapshot.jobs) for name, _ in shape.accelerators}
         self._names = (*NATIVES, *sorted(names))
         self._dimensions = {name: at for at, name in enumerate(self._names)}
         self._width = len(self._names)
@@ -221,3 +221,8 @@ class Capacity:
             cell = place.cells[(free, until)] = Cell(place, free, until, self._serial)
             place.log.append(cell)
         return cell
+
+
+def _shapes(jobs: Iterable[Job]) -> Iterable[Shape]:
+    """Return the shapes of jobs; many jobs share the very same one."""
+    return {id(job.shape): job.shape for job in jobs}.values()

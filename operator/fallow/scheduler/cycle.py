@@ -71,10 +71,11 @@ def _decide(snapshot: Snapshot) -> Decisions:
 
     def turn(job: Job, bound: int | None) -> bool:
         # 3. No money may be drawn at all: say so and look no further.
-        problem = next((problems[purse] for purse in job.purses if purse in problems), None)
-        if problem is not None:
-            waits[job.uid] = Wait(problem, "Account")
-            return False
+        if problems:
+            problem = next((problems[purse] for purse in job.purses if purse in problems), None)
+            if problem is not None:
+                waits[job.uid] = Wait(problem, "Account")
+                return False
         # 4. Take what fits now: it is gone for the jobs behind.
         hunt = hunts.get(job.uid)
         if hunt is None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fallow.resources.ranges import IndexRanges
 from fallow.scheduler.cells import FIRST_ACCELERATOR
 from fallow.scheduler.fitting import Free, copies
 from fallow.scheduler.fragmentation import MAX_SHAPES, Kind
@@ -19,16 +18,17 @@ if TYPE_CHECKING:
 def asked_for(jobs: Iterable[Job]) -> tuple[tuple[Shape, int], ...]:
     """Return the shapes of waiting jobs with their numbers of tasks."""
     # NB: hashing a shape takes longer than all the rest, and many jobs share the very same one.
-    same: dict[int, tuple[Shape, list[IndexRanges]]] = {}
+    shapes: dict[int, Shape] = {}
+    tasks: dict[int, int] = {}
     for job in jobs:
-        shape = job.shape
-        known = same.get(id(shape))
-        if known is None:
-            known = same[id(shape)] = (shape, [])
-        known[1].append(job.pending)
+        key = id(job.shape)
+        if key in shapes:
+            tasks[key] += len(job.pending)
+        else:
+            shapes[key], tasks[key] = job.shape, len(job.pending)
     counts: Counter[Shape] = Counter()
-    for shape, pending in same.values():
-        counts[shape] += sum(map(len, pending))
+    for key, shape in shapes.items():
+        counts[shape] += tasks[key]
     return tuple(counts.items())
 
 

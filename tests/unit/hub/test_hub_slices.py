@@ -33,9 +33,11 @@ async def test_in_slices__longer_than_a_slice__lets_others_run_in_between() -> N
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    assert await in_slices(counting(100), monotonic=lambda: next(clock)) == 100
+    slices: list[float] = []
+    assert await in_slices(counting(100), held=slices.append, monotonic=lambda: next(clock)) == 100
     beside.cancel()
     assert ticks >= 10
+    assert max(slices) <= 2 * SLICE_SECONDS
 
 
 async def test_in_slices__work__runs_beside_and_its_result_or_error_comes_back() -> None:
