@@ -25,11 +25,7 @@ import msgspec
 from fallow import __version__
 from fallow.errors import Gone
 from fallow.kube.answers import JSON, error_from_answer, no_answer
-<<<<<<< HEAD
-from fallow.kube.resource import POD, Resource
-=======
-from fallow.kube.kinds import POD, SERVICE_ACCOUNT, Resource
->>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
+from fallow.kube.resource import POD, SERVICE_ACCOUNT, Resource
 from fallow.kube.stream import WatchEvent, events_of, hang_up
 from fallow.telemetry import Telemetry
 

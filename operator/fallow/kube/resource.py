@@ -47,3 +47,4 @@ class Resource:
 
 
 POD = Resource("", "v1", "pods", "Pod")
+SERVICE_ACCOUNT = Resource("", "v1", "serviceaccounts", "ServiceAccount")

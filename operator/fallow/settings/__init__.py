@@ -8,11 +8,8 @@ by too many.
 """
 
 from fallow.settings.agent import (
-<<<<<<< HEAD
     AgentChainSettings,
-=======
     AgentJoinSettings,
->>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
     AgentLeaseSettings,
     AgentSettings,
     AgentWriterSettings,
@@ -50,11 +47,8 @@ from fallow.settings.settler import ChainSettings, EpochSettings, SettlerLeaseSe
 __all__ = [
     "ENV_PREFIX",
     "NESTED",
-<<<<<<< HEAD
     "AgentChainSettings",
-=======
     "AgentJoinSettings",
->>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
     "AgentLeaseSettings",
     "AgentSettings",
     "AgentWriterSettings",

@@ -96,7 +96,6 @@ class QuoteSettings(Group):
     """How long a Quote is valid, in seconds; it is renewed at half of that."""
 
 
-<<<<<<< HEAD
 class AgentChainSettings(Group):
     """How the agent asks payers that are contracts (EIP-1271); for nothing else does it need the chain."""
 
@@ -107,7 +106,8 @@ class AgentChainSettings(Group):
     """Longest wait for one answer, in seconds."""
     patience_seconds: Seconds = 20
     """How long a placement waits for a usable answer before it is handed back, in seconds."""
-=======
+
+
 class AgentJoinSettings(Group):
     """How the agent gets into the hub by an invite."""
 
@@ -117,7 +117,6 @@ class AgentJoinSettings(Group):
     identity_secret: Label = "fallow-agent-identity"  # noqa: S105 - a name
     """Name of the Secret, in the system namespace of this cluster, where the agent keeps its key
     and the hub's token. Back it up: without it a rejoin is needed."""
->>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
 
 
 class AgentSettings(CommonSettings):
@@ -141,9 +140,7 @@ class AgentSettings(CommonSettings):
     canary: CanarySettings = CanarySettings()
     nodes: NodeSettings = NodeSettings()
     quote: QuoteSettings = QuoteSettings()
-<<<<<<< HEAD
     chain: AgentChainSettings = AgentChainSettings()
-=======
 
     @model_validator(mode="after")
     def _has_a_way_in(self) -> Self:
@@ -162,4 +159,3 @@ class AgentSettings(CommonSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the invite last."""
         return init_settings, env_settings, OfInvite(settings_cls)
->>>>>>> d1c6e82 (Joining by invite: a key from one side, an acceptance from the other, tokens for half a day; a warm standby; getting started, operations; CRDs may only grow)
