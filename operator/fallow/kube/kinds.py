@@ -6,6 +6,7 @@ Its own come from the models of `fallow.resources`, as the CRDs do: one list of 
 from __future__ import annotations
 
 from fallow.kube.resource import POD as POD
+from fallow.kube.resource import SERVICE_ACCOUNT as SERVICE_ACCOUNT
 from fallow.kube.resource import Resource
 from fallow.resources import (
     account,
