@@ -231,6 +231,7 @@ class JoinedHub:
         self._unix = unix
         self._lock = asyncio.Lock()
         self._asked_at = float("-inf")
+        self._said = ""
         self.server = access.server
 
     @property
@@ -245,8 +246,7 @@ class JoinedHub:
     async def authorization(self, *, rejected: str | None = None) -> str | None:
         """Return the Authorization header; for one that the hub `rejected`, a new token is tried for."""
         if rejected == self._header:
-            with suppress(DoorRefuses, DoorUnreachable, ApiError):
-                await self._renew(instead_of=rejected)
+            await self._try_to_renew()
         return self._header
 
     @property
@@ -257,14 +257,22 @@ class JoinedHub:
         """Renew at half of each token's life, for ever."""
         while True:
             await asyncio.sleep(max(0.0, self._access.renew_at - self._unix()))
-            try:
-                await self._renew(instead_of=self._header)
-            except DoorRefuses as error:
+            await asyncio.sleep(await self._try_to_renew())
+
+    async def _try_to_renew(self) -> float:
+        """Renew, or say once why not; returns how long to wait before the next attempt, in seconds."""
+        try:
+            await self._renew(instead_of=self._header)
+            self._said = ""
+        except DoorRefuses as error:
+            if self._said != error.reason:
+                self._said = error.reason
                 log.error("the hub renews no token", reason=error.reason, why=str(error))
-                await asyncio.sleep(REFUSED_SECONDS)
-            except (DoorUnreachable, ApiError) as error:
-                log.warning("a token could not be renewed; trying again", why=str(error))
-                await asyncio.sleep(WAITING_SECONDS)
+            return REFUSED_SECONDS
+        except (DoorUnreachable, ApiError) as error:
+            log.warning("a token could not be renewed; trying again", why=str(error))
+            return WAITING_SECONDS
+        return 0.0
 
     async def _renew(self, *, instead_of: str) -> None:
         async with self._lock:
