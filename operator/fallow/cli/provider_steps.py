@@ -22,7 +22,7 @@ from fallow.errors import AlreadyExists, Conflict, InvalidSetting, MoneyError, N
 from fallow.kube import kinds
 from fallow.kube.client import JSON, ApiServer
 from fallow.kube.compare_and_set import write
-from fallow.kube.kinds import Resource
+from fallow.kube.resource import Resource
 from fallow.receipts.joining import fingerprint, invite_hash
 from fallow.receipts.statements import timestamp
 from fallow.receipts.words import checksummed
