@@ -145,7 +145,11 @@ class Kind:
     selectable: tuple[str, ...] = ()
     """JSON paths usable in field selectors, so that a watch can leave finished objects out."""
     rules: tuple[dict[str, str], ...] = ()
-    """CEL rules over the whole object, each {"rule": …, "message": …}."""
+    """CEL rules over the whole object, each {"rule": …, "message": …}. An API server evaluates them at every
+    status write too, so what only a spec can break belongs into an admission policy."""
+    spec_is_written_whole: bool = False
+    """Whether one program writes the spec: then nobody's ownership of single fields is kept (and paid for
+    at every write). A status always has one writer."""
     categories: tuple[str, ...] = field(default=("fallow",))
 
 

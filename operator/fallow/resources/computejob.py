@@ -236,11 +236,6 @@ class ComputeJobStatus(Model):
     completion_time: Timestamp | None = None
 
 
-_IMMUTABLE = (
-    "tasks", "gang", "requirements", "billing", "billingIntervalSeconds", "accountRef", "taskTimeoutSeconds",
-    "backoffLimitPerTask", "unreachableSeconds", "verification", "results",
-)  # fmt: skip
-
 COMPUTE_JOB = Kind(
     kind="ComputeJob",
     plural="computejobs",
@@ -267,15 +262,6 @@ COMPUTE_JOB = Kind(
     ),
     rules=(
         rule("size(self.metadata.name) <= 63", "metadata.name must be at most 63 characters"),
-        *(
-            rule(
-                f"has(oldSelf.spec.{name}) == has(self.spec.{name}) && "
-                f"(!has(self.spec.{name}) || self.spec.{name} == oldSelf.spec.{name})",
-                f"spec.{name} is immutable; only suspend, priority, parallelism and budget may change: "
-                "submit a new ComputeJob instead",
-            )
-            for name in _IMMUTABLE
-        ),
         rule("!self.spec.gang || self.spec.tasks <= 1024", "a gang has at most 1024 tasks"),
         rule(
             "(self.spec.verification.type == 'Replicate') == has(self.spec.verification.copies)",

@@ -23,7 +23,7 @@ def render(kind: Kind) -> dict[str, Any]:
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
-        "spec": _schema_of(kind.spec),
+        "spec": _whole(_schema_of(kind.spec)) if kind.spec_is_written_whole else _schema_of(kind.spec),
     }
     version: dict[str, Any] = {
         "name": VERSION,
@@ -41,7 +41,7 @@ def render(kind: Kind) -> dict[str, Any]:
         ],
     }
     if kind.status is not None:
-        properties["status"] = _schema_of(kind.status)
+        properties["status"] = _whole(_schema_of(kind.status))
         version["subresources"] = {"status": {}}
     if kind.selectable:
         version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
@@ -75,6 +75,11 @@ def render(kind: Kind) -> dict[str, Any]:
             "versions": [version],
         },
     }
+
+
+def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+    """Have fields owned together: `managedFields` then names one field, not each of a hundred."""
+    return {**schema, "x-kubernetes-map-type": "atomic"}
 
 
 def _schema_of(model: type[Model]) -> dict[str, Any]:

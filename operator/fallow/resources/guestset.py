@@ -42,6 +42,7 @@ GUEST_SET = Kind(
     spec=GuestSetSpec,
     status=GuestSetStatus,
     description="The member's record of one Placement; owns its pods and keeps their outcomes.",
+    spec_is_written_whole=True,
     columns=(
         Column(name="Job", path=".spec.placement.job.name", description="The ComputeJob on the hub."),
         Column(name="Desired", path=".spec.placement.desired", description="Run or Stop."),

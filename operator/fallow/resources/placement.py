@@ -169,6 +169,7 @@ PLACEMENT = Kind(
     status=PlacementStatus,
     description="A set of tasks of one ComputeJob, given to one provider and pinned to its nodes.",
     selectable=(".status.state",),
+    spec_is_written_whole=True,
     columns=(
         Column(name="Job", path=".spec.job.name", description="The ComputeJob."),
         Column(name="State", path=".status.state", description="Pending, Running or Finished."),
@@ -181,14 +182,6 @@ PLACEMENT = Kind(
         AGE,
     ),
     rules=(
-        *(
-            rule(f"self.spec.{name} == oldSelf.spec.{name}", f"spec.{name} is immutable")
-            for name in ("job", "attempt", "term", "terms")
-        ),
-        rule(
-            "oldSelf.spec.desired == 'Run' || self.spec.desired == 'Stop'",
-            "a stopped placement stays stopped",
-        ),
         rule(
             "!has(oldSelf.status) || !has(oldSelf.status.state) || oldSelf.status.state != 'Finished' || "
             "(has(self.status) && has(self.status.state) && self.status.state == 'Finished')",

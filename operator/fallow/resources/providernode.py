@@ -54,6 +54,7 @@ PROVIDER_NODE = Kind(
     spec=ProviderNodeSpec,
     status=None,
     description="A node of a provider and what it offers.",
+    spec_is_written_whole=True,
     columns=(
         Column(name="Product", path=".spec.product", description="Product of its accelerators."),
         Column(

@@ -91,6 +91,7 @@ QUOTE = Kind(
     spec=QuoteSpec,
     status=None,
     description="A provider's signed terms.",
+    spec_is_written_whole=True,
     columns=(
         Column(
             name="Closed", path=".spec.closed", type="boolean", description="Whether new work is refused."

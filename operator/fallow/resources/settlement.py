@@ -25,7 +25,6 @@ from fallow.resources.base import (
     Text,
     Timestamp,
     condition_column,
-    rule,
 )
 
 
@@ -124,6 +123,7 @@ SETTLEMENT = Kind(
     status=SettlementStatus,
     description="One epoch: a settlement transaction that covers many claims.",
     selectable=(".status.state",),
+    spec_is_written_whole=True,
     columns=(
         Column(name="Epoch", path=".spec.epoch", type="integer", description="Number of the epoch."),
         Column(name="Total", path=".spec.total", description="Sum of its lines, in the token's units."),
@@ -133,5 +133,4 @@ SETTLEMENT = Kind(
         condition_column("Disputed", description="A payer disputes lines of it.", wide=True),
         AGE,
     ),
-    rules=(rule("self.spec == oldSelf.spec", "a settlement's spec never changes"),),
 )

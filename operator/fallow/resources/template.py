@@ -59,6 +59,15 @@ class TemplateMetadata(_Open):
 class Template(_Open):
     """The pod template of every task of the job."""
 
+    # It never changes, so nobody's ownership of its single fields is kept.
+    model_config = ConfigDict(
+        **{
+            **Model.model_config,
+            "extra": "allow",
+            "json_schema_extra": {**PRESERVE, "x-kubernetes-map-type": "atomic"},
+        }
+    )
+
     metadata: TemplateMetadata = TemplateMetadata()
     spec: PodCore
 

@@ -18,12 +18,12 @@ from eth_account.signers.local import LocalAccount
 from fallow.receipts.contract_signatures import ContractSignature, is_yes
 from fallow.receipts.epochs import genesis_commitment
 from fallow.receipts.typed_data import Domain
-from fallow.receipts.words import checksummed, to_hex
+from fallow.receipts.words import checksummed
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
 from fallow.settler.disputes import Disputes
 from fallow.settler.endpoints import Endpoints
-from fallow.settler.escrow import Escrow, Head
+from fallow.settler.escrow import Escrow
 from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.protocol import NO_PURSE, Position, Purse, Settled
 from fallow.settler.refusals import (
@@ -77,6 +77,10 @@ class ChainPayments:
         self._newest = 0
         self._waiting_since: dict[str, int] = {}
         self._read_from: Escrow | None = None
+        self._position: tuple[tuple[str, str, int], Position] | None = None
+        """As of the newest block that was looked at; `seen` tells it from all others."""
+        self._deployed_by: int | None = None
+        """A block in which the escrow was there: so it is in all later ones."""
 
     async def position(self) -> Position:
         """Choose an endpoint, and read the final and the newest head."""
@@ -89,15 +93,22 @@ class ChainPayments:
         if self._read_from is None or self._read_from.rpc is not chosen.rpc:
             self._read_from = Escrow(chosen.rpc, self.domain.escrow)
         self._newest = chosen.newest.number
-        head = await self._escrow.head(block=self._newest)
-        before = head if chosen.final == self._newest else await self._head_at(chosen.final)
-        return Position(
+        seen = (chosen.rpc.url, chosen.newest.hash, chosen.final)
+        if self._position is not None and self._position[0] == seen:
+            return self._position[1]  # no new block since
+        epoch, commitment = await self._head_at(chosen.final)
+        settled = epoch
+        if chosen.final != self._newest:
+            settled = await self._escrow.last_epoch(block=self._newest)
+        position = Position(
             block=chosen.final,
             time=chosen.newest.time,
-            epoch=before.last_epoch,
-            commitment=before.commitment,
-            settled=head.last_epoch,
+            epoch=epoch,
+            commitment=commitment,
+            settled=settled,
         )
+        self._position = seen, position
+        return position
 
     async def account_for_sender(self) -> None:
         """Raise ForeignTransaction when somebody else sends with the operator's key."""
@@ -110,7 +121,7 @@ class ChainPayments:
 
     async def purse(self, payer: str, *, position: Position, final: bool) -> Purse:
         """Read a payer's state."""
-        if final and not await self._rpc.has_code(self._escrow.address, block=position.block):
+        if final and not await self._is_deployed(position.block):
             return NO_PURSE
         state = await self._escrow.payer(payer, block=position.block if final else "latest")
         return Purse(
@@ -255,13 +266,20 @@ class ChainPayments:
         self._metrics.fee(fees.max_fee, above=False)
         return fees
 
-    async def _head_at(self, block: int) -> Head:
-        """Return the head at an old block: before the escrow's deployment, its genesis."""
-        if await self._rpc.has_code(self._escrow.address, block=block):
-            return await self._escrow.head(block=block)
-        return Head(
-            last_epoch=0, commitment=genesis_commitment(self.domain), operator=to_hex(bytes(20)), paused=False
-        )
+    async def _head_at(self, block: int) -> tuple[int, bytes]:
+        """Return the last epoch and its commitment at an old block: before the deployment, the genesis."""
+        if not await self._is_deployed(block):
+            return 0, genesis_commitment(self.domain)
+        epoch = await self._escrow.last_epoch(block=block)
+        return epoch, await self._escrow.commitment(epoch, block=block)
+
+    async def _is_deployed(self, block: int) -> bool:
+        if self._deployed_by is not None and self._deployed_by <= block:
+            return True
+        if not await self._rpc.has_code(self._escrow.address, block=block):
+            return False
+        self._deployed_by = block
+        return True
 
     async def _included(self, transactions: Sequence[SettlementTransaction]) -> Inclusion | None:
         for transaction in transactions:

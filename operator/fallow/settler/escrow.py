@@ -187,7 +187,7 @@ class Escrow(Contract):
         """Return last epoch, its commitment, operator and pause; pass a block's number, not
         "latest", where they have to fit together.
         """
-        last = int((await self.read("lastEpoch", block=block))[0])
+        last = await self.last_epoch(block=block)
         (operator,) = await self.read("operator", block=block)
         (paused,) = await self.read("paused", block=block)
         return Head(
@@ -196,6 +196,10 @@ class Escrow(Contract):
             operator=checksummed(operator),
             paused=bool(paused),
         )
+
+    async def last_epoch(self, *, block: Block = "latest") -> int:
+        """Return the number of the last settled epoch; 0 before the first."""
+        return int((await self.read("lastEpoch", block=block))[0])
 
     async def commitment(self, epoch: int, *, block: Block = "latest") -> bytes:
         """Return an epoch's commitment; zeros when it is not settled."""

@@ -108,8 +108,12 @@ class Rpc:
             exception_retry_configuration=None,
         )
         self.w3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(self.provider)
+        # It asks for the chain's number before each call, to compare it with one that we never give.
+        self.w3.middleware_onion.remove("validation")
 
     async def __aenter__(self) -> Self:
+        # web3's own session opens a connection for each request.
+        await self.provider.cache_async_session(aiohttp.ClientSession(raise_for_status=True))
         return self
 
     async def __aexit__(

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from fallow.receipts.statements import unix_seconds
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler import statuses
 from fallow.settler.bundle import Bundle
@@ -20,6 +21,10 @@ from fallow.settler.refusals import EpochTaken, EscrowRefused, FeesTooHigh, Sett
 log = structlog.get_logger(__name__)
 
 JSON = dict[str, Any]
+
+TELL_SUBMITTED_SECONDS = 10.0
+"""How long an epoch may take before its claims say that they are in one. What is final sooner is told once:
+the Settlement names its claims from the start, so nothing is derived from what they say."""
 
 
 class Sender:
@@ -34,6 +39,7 @@ class Sender:
             return  # settled by its creation: the next cycle finishes it
         if position.settled >= bundle.settlement.epoch:
             self._parts.faults.reach(FaultPoint.INCLUDED)
+            await self._tell_submitted(obj, bundle)
             return  # settled, not final yet: its cycle comes
         transactions = transactions_of(obj)
         waits: FeesTooHigh | None = None
@@ -83,7 +89,7 @@ class Sender:
         elif statuses.is_waiting(obj):
             await self._parts.hub.set_status(settlements, obj, statuses.settlement_submitted(obj, now=now))
         if sent:
-            await self._tell_submitted(bundle)
+            await self._tell_submitted(obj, bundle)
             self._parts.faults.reach(FaultPoint.CLAIMS_SUBMITTED)
 
     async def _give_up(self, obj: JSON, refusal: EscrowRefused) -> None:
@@ -104,7 +110,10 @@ class Sender:
             for transaction in transactions_of(obj)
         ]
 
-    async def _tell_submitted(self, bundle: Bundle) -> None:
+    async def _tell_submitted(self, obj: JSON, bundle: Bundle) -> None:
+        made = unix_seconds(obj["metadata"]["creationTimestamp"])
+        if self._parts.unix_now() - made < TELL_SUBMITTED_SECONDS:
+            return
         wanted = []
         for sent in bundle.claims:
             claim = self._parts.hub.claims.get(sent.name, namespace=sent.namespace)
