@@ -65,6 +65,11 @@ class Carrier:
         return False
 
     @property
+    def load(self) -> int:
+        """How many writes are under way or waiting."""
+        return len(self._writers)
+
+    @property
     def crowded(self) -> bool:
         """Whether so many writes wait that statuses should be made up later, from newer knowledge."""
         return len(self._writers) >= CROWDED_WRITES
@@ -80,7 +85,7 @@ class Carrier:
             self._view.jobs.apply(await write_status(self._api, kinds.COMPUTE_JOB, job, status))
 
         self._submit(
-            job_key(job["metadata"]["uid"]), send, self._view.jobs, job, URGENT if urgent else NORMAL
+            job_key(job["metadata"]["uid"]), send, self._view.jobs, job, URGENT if urgent else LATE
         )
 
     def provider_status(self, provider: JSON, status: JSON) -> None:

@@ -28,6 +28,8 @@ LISTEN_SECONDS = 0.2
 LOOK_AGAIN_SECONDS = 1.0
 """What waits is scheduled again this often where nothing announces a change: a back-off that ended, the time
 of day."""
+UNTOLD_SECONDS = 0.1
+"""While statuses are still to be told, a cycle comes at least this often."""
 SILENCE_STEP_SECONDS = 1.0
 """Silence moves no object, so whoever waits for its end is looked at this often."""
 
@@ -89,6 +91,8 @@ class Cycle:
     def due_in(self, now: float, *, at_most: float) -> float:
         """Return the seconds until something that was put off is due."""
         memory = self._desk.memory
+        if self._jobs_to_tell or self._providers_to_tell:
+            at_most = min(at_most, UNTOLD_SECONDS)
         due = min((*memory.later_jobs.values(), *memory.later_providers.values()), default=now + at_most)
         return min(at_most, max(0.0, due - now))
 
@@ -137,6 +141,9 @@ class Backlog:
 
     def __init__(self) -> None:
         self._names: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def tell(self, news: set[str], report: Callable[[str], bool]) -> Slices[None]:
         """Report the news, some of which cannot wait, and then what is left from before."""

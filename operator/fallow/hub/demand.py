@@ -11,9 +11,10 @@ from fallow.hub.carrying import claim_key, job_key
 from fallow.hub.desk import Desk, has_condition
 from fallow.hub.fates import Step
 from fallow.hub.folding import read_folded
-from fallow.hub.jobs import NUMBERS_PER_RESERVATION, JobRecord, Wish, read_wish
+from fallow.hub.jobs import NUMBERS_PER_RESERVATION, UNRESERVED_NUMBERS, JobRecord, Wish, read_wish
 from fallow.hub.placements import JSON, Placed
 from fallow.hub.steps import Steps
+from fallow.hub.telling import Telling
 from fallow.hub.view import ASSUMED
 from fallow.kube.compare_and_set import merge_patch
 
@@ -23,7 +24,7 @@ CLAIM_SECONDS = 1.0
 """How long a status waits for claims under way: end, claim and absorption are then one write."""
 SENTENCE_SECONDS = 10.0
 """And this often where only the wording of why it waits has changed."""
-_URGENT = frozenset({"placementsReserved", "completionTime"})
+_URGENT = ("placementsReserved", "completionTime")
 """Parts of a status that something waits for."""
 
 
@@ -33,6 +34,7 @@ class Demand:
     def __init__(self, desk: Desk, steps: Steps) -> None:
         self._desk = desk
         self._steps = steps
+        self._telling = Telling()
 
     def follow(self, uid: str) -> None:
         """Add a job up anew, and take each of its placements its next step."""
@@ -107,7 +109,7 @@ class Demand:
     def report(self, uid: str, now: float) -> bool:
         """Write a job's status where it differs, but not too often. `now` is monotonic.
 
-        False when too many writes wait already: come again.
+        False when too many writes wait already, or are under way for what only tells: come again.
         """
         desk = self._desk
         job, record = desk.view.jobs_by_uid.get(uid), desk.memory.records.get(uid)
@@ -117,8 +119,8 @@ class Demand:
             return True  # looked at again when that write is answered
         before = job.get("status") or {}
         reserved = before.get("placementsReserved") or 0
-        used_up = record.next_number >= reserved
-        if used_up and (uid in desk.memory.waiting or record.next_number > reserved):
+        used_up = record.next_number >= max(reserved, UNRESERVED_NUMBERS)
+        if used_up and uid in desk.memory.waiting:
             reserved = record.next_number + NUMBERS_PER_RESERVATION
         elif self._claims_are_under_way(uid, record, now):
             return True
@@ -131,12 +133,15 @@ class Demand:
         patch = merge_patch(before, status)
         if not patch:
             return True
-        urgent = not before or bool(_URGENT & patch.keys())
+        refused = not before and not record.wish.verdict.accepted
+        urgent = refused or any(patch.get(part) for part in _URGENT)
         often = STATUS_SECONDS if _says_more(before, status) else SENTENCE_SECONDS
         due = record.status_written_at + often
         if not urgent and now < due:
             desk.memory.later_jobs[uid] = due
             return True
+        if not urgent and not self._telling.may(now, writes=desk.carrier.load):
+            return False
         record.status_written_at = now
         desk.memory.later_jobs.pop(uid, None)
         desk.carrier.job_status(job, status, urgent=urgent)
@@ -163,6 +168,8 @@ class Demand:
             number = self._first_number(uid, job)
             record = JobRecord(self._wish(job), next_number=number)
             records[uid] = record
+            if not job.get("status"):  # a short job has its whole say in one write
+                record.status_written_at = self._desk.clock.monotonic()
         elif record.wish.generation != (job["metadata"].get("generation") or 0):
             record.wish = self._wish(job)
         return record

@@ -43,6 +43,10 @@ class Outbox(Carrier):
 
     writing = busy
 
+    @property
+    def load(self) -> int:
+        return len(self.under_way)
+
     def job_status(self, job: JSON, status: JSON, *, urgent: bool) -> None:
         self.under_way.add(job_key(job["metadata"]["uid"]))
         self.jobs.append(status)
