@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from fallow.errors import QuantityError
 from fallow.resources.quantities import parse_quantity
@@ -38,6 +41,25 @@ def effective_requests(pod_spec: Mapping[str, Any]) -> Requests:
     CPU is rounded up to millicores, memory to MiB, once per pod. Raises QuantityError for what is
     no quantity, is negative, or counts devices in fractions.
     """
+    asked = [pod_spec.get("resources"), pod_spec.get("overhead")]
+    for part in ("containers", "initContainers"):
+        asked.append([(c.get("resources"), c.get("restartPolicy")) for c in pod_spec.get(part) or ()])
+    try:
+        return _effective(msgspec.json.encode(asked))
+    except TypeError as error:  # what JSON cannot say is no quantity either
+        raise QuantityError(str(error)) from error
+
+
+@lru_cache(maxsize=1024)
+def _effective(asked: bytes) -> Requests:
+    """Return the effective requests of what a pod spec asks for; the pods of a job all ask for the same."""
+    resources, overhead, containers, initial = msgspec.json.decode(asked)
+    pod_spec = {
+        "resources": resources,
+        "overhead": overhead,
+        "containers": [{"resources": each, "restartPolicy": policy} for each, policy in containers],
+        "initContainers": [{"resources": each, "restartPolicy": policy} for each, policy in initial],
+    }
     running = _sum(_of_container(c) for c in pod_spec.get("containers") or ())
     sidecars: _Amounts = {}
     initialising: _Amounts = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from eth_account.signers.local import LocalAccount
 
@@ -100,8 +101,12 @@ def quoted_price(terms: Terms) -> int:
     )
 
 
+@lru_cache(maxsize=1024)
 def quote_message(quote: QuoteSpec) -> Quote:
-    """Return what a quote's signer signs; the present `signature` plays no part."""
+    """Return what a quote's signer signs; the present `signature` plays no part.
+
+    Remembered, as a provider's thousands of placements are under one quote.
+    """
     return Quote(
         provider=quote.provider,
         payee=quote.payee,

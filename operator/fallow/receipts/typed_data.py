@@ -109,9 +109,15 @@ def recover(domain: Domain, message: TypedMessage, *, signature: str) -> str:
     if len(raw) != 65 or raw[64] not in (27, 28) or int.from_bytes(raw[32:64], "big") > _HALF_ORDER:
         raise SignatureError("the signature is not 65 bytes in canonical form (low s, v 27 or 28)")
     try:
-        return checksummed(str(Account.recover_message(_signable(domain, message), signature=HexBytes(raw))))
+        return _recovered(_signable(domain, message), raw)
     except (BadSignature, ValidationError) as error:
         raise SignatureError("the signature fits no key") from error
+
+
+@lru_cache(maxsize=4096)
+def _recovered(signed: SignableMessage, signature: bytes) -> str:
+    """Return who made a signature; the same quotes and authorizations are checked with every placement."""
+    return checksummed(str(Account.recover_message(signed, signature=HexBytes(signature))))
 
 
 def check_signed_by(signer: str, domain: Domain, message: TypedMessage, *, signature: str) -> None:

@@ -2,12 +2,14 @@
 
 All structures that Fallow hashes consist of static fields only (a text enters as its keccak), so
 `abi.encode` is plain concatenation of words. Doing just that keeps 100,000 leaves a matter of
-seconds, where a general encoder needs minutes.
+seconds, where a general encoder needs minutes. The same few addresses come again and again, and
+a checksum costs a hash: they are remembered.
 """
 
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 
 from eth_hash.auto import keccak as _keccak
 from eth_utils.address import is_checksum_address, to_checksum_address
@@ -28,6 +30,7 @@ def uint_word(value: int, *, bits: int = 256) -> bytes:
     return value.to_bytes(32, "big")
 
 
+@lru_cache(maxsize=4096)
 def address_bytes(address: str) -> bytes:
     """Return the 20 bytes of a 0x address. Mixed case is a checksum and has to be right; else ValueError."""
     digits = address[2:]
@@ -44,6 +47,7 @@ def address_word(address: str) -> bytes:
     return bytes(12) + address_bytes(address)
 
 
+@lru_cache(maxsize=4096)
 def checksummed(address: str) -> str:
     """Return the one spelling of an address that Fallow compares and shows (EIP-55)."""
     return str(to_checksum_address(address_bytes(address)))
