@@ -44,7 +44,7 @@ class Admin:
             f"--from-file=password={operator.password_file}",
         )
         _secret(self._hub, "fallow-salt", f"--from-literal=salt={secrets.token_hex(32)}")
-        self._volume()
+        self.offers_volume()
         self._release("install", "--set=podDisruptionBudget.enabled=true")
 
     def upgrades(self, word: str) -> None:
@@ -97,7 +97,7 @@ class Admin:
             "--set=settler.archive.size=1Gi", *_HUB_TERMS, *more, *_WAIT,
         )  # fmt: skip
 
-    def _volume(self) -> None:
+    def offers_volume(self) -> None:
         """Offer a volume for the archive: a directory of the node, since there is no provisioner here."""
         directory = self._hub.node.directory / "archive"
         directory.mkdir()

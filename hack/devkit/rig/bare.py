@@ -17,7 +17,7 @@ from pathlib import Path
 
 from devkit.errors import RigError
 from devkit.fake_nvml import Hardware
-from devkit.rig.addresses import API_PORT, LOOPBACK, OUTSIDE
+from devkit.rig.addresses import API_PORT, LOOPBACK, NODE, OUTSIDE
 from devkit.rig.api import ApiServer, Json
 from devkit.rig.manifests import ROOT
 from devkit.rig.members import Member, node_labels
@@ -70,11 +70,13 @@ def bare(
     *,
     gpus: Mapping[str, int],
     reaches: Mapping[str, Sequence[str]],
+    node_ports: Mapping[int, int] | None = None,
     keep: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[dict[str, Cluster]]:
     """Bring clusters up in the directory `state`; end them on leaving, unless `keep` and nothing failed.
 
+    `node_ports`: whoever reaches a cluster's API server reaches these ports too, each being one of its nodes'.
     `hack/rig down --state` ends them too. Raises RigError when something does not come up.
     """
     prepare()
@@ -104,7 +106,11 @@ def bare(
                 }
 
                 def start(name: str) -> None:
-                    wires = [_wire(nodes[name], planes[other]) for other in reaches.get(name, ())]
+                    wires = []
+                    for other in reaches.get(name, ()):
+                        wires.append(_wire(nodes[name], planes[other]))
+                        for port, node_port in (node_ports or {}).items():
+                            wires.append(_door(nodes[name], port, nodes[other], node_port))
                     _start(starter, planes[name], nodes[name], gpus=gpus.get(name, 0), wires=wires)
 
                 with ThreadPoolExecutor(max_workers=len(names)) as pool:
@@ -126,6 +132,13 @@ def _start(starter: PlaneStarter, plane: Plane, node: RealNode, *, gpus: int, wi
     starter.wait_for_controllers(plane, "default", "kube-system")
     labels = node_labels(Member(name=plane.name, gpus_per_node=gpus))
     node.start(gpus=gpus, labels=labels, wires=wires)
+
+
+def _door(node: RealNode, port: int, other: RealNode, node_port: int) -> Json:
+    return {
+        "listen": {"network": node.network, "host": OUTSIDE, "port": port},
+        "dial": {"network": other.network, "host": NODE, "port": node_port},
+    }
 
 
 def _wire(node: RealNode, other: Plane) -> Json:

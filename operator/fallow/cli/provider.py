@@ -83,6 +83,7 @@ def accept(
         typer.Option(metavar="URL", help="JSON-RPC of the chain, to see that the payee is registered."),
     ] = None,
     yes: Yes = False,
+    wait: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for an answer.")] = "2m",
     kubeconfig: Kubeconfig = None,
     system_namespace: SystemNamespace = SYSTEM,
 ) -> None:
@@ -94,7 +95,7 @@ def accept(
 
     async def run() -> None:
         async with await steps.hub(kubeconfig) as api:
-            found = await steps.candidate(api, name)
+            found = await steps.candidate_soon(api, name, seconds=steps.seconds_of(wait))
             typer.echo(steps.described(found))
             told = await steps.told(api, system_namespace)
             typer.echo(f"  payee       {found.payee} {steps.payee_standing(found.payee, told, rpc)}")

@@ -164,6 +164,18 @@ async def _make(api: ApiServer, obj: JSON) -> None:
         await api.create(resource, obj)
 
 
+async def candidate_soon(api: ApiServer, name: str, *, seconds: float) -> Candidate:
+    """Return who wants to be accepted, as soon as an agent has answered. Raises NobodyAnswered."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await candidate(api, name)
+        except NobodyAnswered:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(LOOK_SECONDS)
+
+
 async def candidate(api: ApiServer, name: str) -> Candidate:
     """Return who wants to be accepted: a key that joined anew, else whom the Quote names."""
     provider = await _provider(api, name)
