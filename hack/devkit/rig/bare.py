@@ -76,7 +76,7 @@ def bare(
 ) -> Iterator[dict[str, Cluster]]:
     """Bring clusters up in the directory `state`; end them on leaving, unless `keep` and nothing failed.
 
-    `node_ports`: whoever reaches a cluster's API server reaches these ports too, each being one of its nodes'.
+    `node_ports`: who reaches a cluster's API server reaches these ports too, each one of its nodes'.
     `hack/rig down --state` ends them too. Raises RigError when something does not come up.
     """
     prepare()
