@@ -16,6 +16,7 @@ from fallow.agent.gangs import GangWrites
 from fallow.agent.guests import Guest
 from fallow.agent.isolation import offered_isolations
 from fallow.agent.offering import Offering
+from fallow.agent.outbox import droppable_at, went_late
 from fallow.agent.owner import OwnerReport
 from fallow.agent.pod_writes import PodWrites
 from fallow.agent.pods import House, Owner
@@ -34,6 +35,10 @@ log = structlog.get_logger(__name__)
 
 COUNTS_EVERY_SECONDS = 1.0
 """A report that only says how many run is sent at most this often per placement."""
+DROP_EVERY_SECONDS = 60.0
+"""Records past their time are looked for this often: there may be a week's worth of them."""
+LOOK_AGAIN_SECONDS = 1.0
+"""A placement of which nothing changed is looked at this often: times pass, and writes may have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +70,8 @@ class Attending:
     monotonic: Callable[[], float]
     stopped: dict[str, str] = field(default_factory=dict)
     """Guests that were told to stop, and why: for their last words."""
-    closed_records: dict[str, str] = field(default_factory=dict)
-    """Records of placements that are gone and settled: UID → version, looked at no more."""
+    dropped_at: float = float("-inf")
+    """When (by the loop's clock) records past their time were last looked for."""
 
     def each(self, by_placement: dict[str, list[Guest]], standing: Standing) -> set[str]:
         """Attend to every placement once; takes its guests out of `by_placement`. Returns the UIDs known."""
@@ -89,6 +94,17 @@ class Attending:
                 log.warning("guest without a record goes", pod=guest.name, placement_uid=uid)
                 self.pods.let_go(guest, book=self.books[uid], namespace=self.settings.guests.namespace)
 
+    def drop_old(self, needed: set[str]) -> None:
+        """Drop the records whose time is over, but for those of `needed` placements; looks now and then."""
+        if self.monotonic() < self.dropped_at + DROP_EVERY_SECONDS or not self.hub.placements.synced.is_set():
+            return
+        self.dropped_at, seconds = self.monotonic(), self.settings.guests.outbox_seconds
+        for guest_set in self.member.guest_sets:
+            uid = guest_set["spec"]["placementUid"]
+            if uid not in needed and self.now() >= droppable_at(guest_set, outbox_seconds=seconds):
+                self.records.drop(guest_set)
+                self.member.moves.pop(uid, None)
+
     def _placements(self) -> Iterator[tuple[Work, Book, JSON | None, bool]]:
         """Every placement of the hub, then those of which only the record is left; oldest first."""
         seen: set[str] = set()
@@ -103,10 +119,10 @@ class Attending:
                     "Placement not understood", placement=placement["metadata"]["name"], error=str(error)
                 )
                 continue
+            book.seen_on_hub = True
             yield work, book, self.records.guest_set(uid), False
-        for guest_set in self.member.guest_sets:
-            uid, version = guest_set["spec"]["placementUid"], guest_set["metadata"]["resourceVersion"]
-            if uid not in seen and self.closed_records.get(uid) != version:
+        for uid, guest_set in list(self.member.open_records.items()):
+            if uid not in seen:
                 book = self.books[uid]
                 yield book.work_of_guest_set(guest_set), book, guest_set, self.hub.placements.synced.is_set()
 
@@ -121,6 +137,11 @@ class Attending:
         gone: bool,
     ) -> None:
         placement = self.hub.placements.get(work.name, namespace=work.namespace)
+        basis = self._basis(work, book, placement, standing, gone=gone)
+        if basis == book.looked_for and self.monotonic() < book.looked_at + LOOK_AGAIN_SECONDS:
+            self._hold_room(work, book, guests, standing)
+            return
+        book.looked_for, book.looked_at = basis, self.monotonic()
         told = (placement or {}).get("status") or {}
         if guest_set is None and told.get("state") == "Finished":
             return  # answered before; without a record there is nothing left to say
@@ -128,6 +149,7 @@ class Attending:
         if told.get("state") == "Finished" and seen and not guests and not gone:
             self._part(work, book)
             return
+        book.looked_for = ()
         try:
             book.refusal = self._refusal(work, book, standing, accepted=guest_set is not None)
         except StillAsking:
@@ -151,12 +173,43 @@ class Attending:
         book.running, book.waiting = decisions.running, decisions.waiting
         if decisions.finished and not guests and book.can_meet:
             self._part(work, book)
-        if gone and decisions.finished and not guests and guest_set and guest_set["spec"].get("goneAt"):
-            self.closed_records[work.uid] = guest_set["metadata"]["resourceVersion"]
+        gone_at = self._gone_at(guest_set, book, gone=gone)
+        over = gone and decisions.finished and not guests
+        if over and guest_set and gone_at == guest_set["spec"].get("goneAt"):
+            self.member.open_records.pop(work.uid, None)
             return
-        self._carry_out(decisions, work, book, guest_set, standing.offer, gone=gone)
-        if placement is not None:
-            self._report(placement, work, book)
+        self._carry_out(decisions, work, book, guest_set, standing.offer, gone_at=gone_at)
+        said = placement is None or self._report(placement, work, book)
+        if said and not standing.site.evicted and not standing.site.lost_nodes:
+            # NB: as things are after this look: what it began is not news to the next one.
+            book.looked_for = self._basis(work, book, placement, standing, gone=gone)
+
+    def _basis(
+        self, work: Work, book: Book, placement: JSON | None, standing: Standing, *, gone: bool
+    ) -> tuple[object, ...]:
+        """Return what a decision rests on, but for the time: where it is the same, nothing needs deciding."""
+        return (
+            placement["metadata"]["resourceVersion"] if placement is not None else "",
+            self.member.moves[work.uid],
+            # Room that others leave is news to who waits for it.
+            self.member.pod_moves if book.waiting > len(book.creating) else 0,
+            standing.offered,
+            standing.site.may_start,
+            gone,
+            len(book.creating),
+            len(book.endings),
+            len(book.returned),
+            len(book.uncreatable),
+            book.can_meet,
+        )
+
+    def _hold_room(self, work: Work, book: Book, guests: list[Guest], standing: Standing) -> None:
+        """Take the room of pods that are being created, as `decide` would."""
+        if book.creating:
+            there = {guest.index for guest in guests}
+            for index, node in book.creating.items():
+                if index not in there:
+                    standing.room.take(work, node)
 
     def _part(self, work: Work, book: Book) -> None:
         """Take a gang's meeting place away once nobody is left to meet there."""
@@ -187,7 +240,7 @@ class Attending:
         guest_set: JSON | None,
         offer: OfferSpec,
         *,
-        gone: bool,
+        gone_at: str | None,
     ) -> None:
         book.endings.update({e.ended.index: e for e in decisions.ended})
         book.returned.extend(decisions.handed_back)
@@ -195,7 +248,6 @@ class Attending:
         book.next_mark_at = decisions.next_mark_at
         for ending in decisions.ended:
             self.owner.count(ending)
-        gone_at = self._gone_at(guest_set, gone=gone)
         if guest_set is not None:
             spec = guest_set["spec"]
             stale = spec["generation"] < work.generation or spec.get("goneAt") != gone_at
@@ -232,18 +284,25 @@ class Attending:
         for start in decisions.start:
             self.pods.start(start, work=work, book=book, owner=owner, house=house)
 
-    def _gone_at(self, guest_set: JSON | None, *, gone: bool) -> str | None:
+    def _gone_at(self, guest_set: JSON | None, book: Book, *, gone: bool) -> str | None:
+        """Return what the record is to say of when its Placement went (`outbox`)."""
         if guest_set is None:
             return None
         before: str | None = guest_set["spec"].get("goneAt")
         if not self.hub.placements.synced.is_set():
             return before
-        return (before or rfc3339(self.now())) if gone else None
+        if not gone:
+            return None
+        late = book.seen_on_hub and went_late(guest_set, now=self.now())
+        return before or (rfc3339(self.now()) if late else None)
 
-    def _report(self, placement: JSON, work: Work, book: Book) -> None:
+    def _report(self, placement: JSON, work: Work, book: Book) -> bool:
+        """Have told what is to be told; False when that is put off."""
         differs, news = self.records.differs(placement, book, self.records.guest_set(work.uid))
         if not differs:
-            return
+            return True
         if news or self.monotonic() >= book.reported_at + COUNTS_EVERY_SECONDS:
             book.reported_at = self.monotonic()
             self.records.report(work, book, news=news)
+            return True
+        return False

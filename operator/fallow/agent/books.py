@@ -53,6 +53,12 @@ class Book:
     terms_refusal: Refusal | None = None
     refusal: Refusal | None = None
     """What the last decision was made under."""
+    seen_on_hub: bool = False
+    """Whether this process has seen its Placement."""
+    looked_for: tuple[object, ...] = ()
+    """What the last decision rested on; empty where there is something to decide in any case."""
+    looked_at: float = float("-inf")
+    """When (by the loop's clock) it was made."""
     running: int = 0
     waiting: int = 0
     reported_at: float = float("-inf")

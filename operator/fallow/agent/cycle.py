@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -87,17 +87,12 @@ class Cycle:
 
     def _forget(self, known: set[str], guests: list[Guest]) -> None:
         """Drop records past their time, and memory of what is no more."""
-        keep = timedelta(seconds=self.settings.guests.outbox_seconds)
         held = {g.placement_uid for g in guests}
         present = {g.uid for g in guests}
         stopped = self.attending.stopped
         self.attending.stopped = {uid: why for uid, why in stopped.items() if uid in present}
-        for guest_set in self.member.guest_sets:
-            gone_at, uid = guest_set["spec"].get("goneAt"), guest_set["spec"]["placementUid"]
-            if gone_at and uid not in held and self.now() >= datetime.fromisoformat(gone_at) + keep:
-                self.attending.records.drop(guest_set)
-                self.attending.closed_records.pop(uid, None)
-        self.attending.books.keep_only((known - self.attending.closed_records.keys()) | held)
+        self.attending.drop_old(known | held)
+        self.attending.books.keep_only(known | held)
         self.member.missing = {uid: g for uid, g in self.member.missing.items() if uid in known}
         for book in self.attending.books:
             book.leaving -= self.member.departed

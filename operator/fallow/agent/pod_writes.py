@@ -6,6 +6,7 @@ so it never hits a successor; taking off the finalizer names the version it was 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -24,6 +25,9 @@ from fallow.resources import naming
 
 log = structlog.get_logger(__name__)
 
+SWEEP_SECONDS = 1.0
+"""How long finished pods that were let go stay, so that one request deletes many; their room is free."""
+
 
 class PodWrites:
     """Carries out decisions about guest pods on the member."""
@@ -35,6 +39,7 @@ class PodWrites:
         self._writers = writers
         self._views = views
         self._wake = wake
+        self._sweeping: asyncio.Task[None] | None = None
 
     def start(self, start: Start, *, work: Work, book: Book, owner: Owner, house: House) -> None:
         """Create the pod of one task, unless it has become unwanted by the time its turn comes."""
@@ -105,9 +110,13 @@ class PodWrites:
                     "metadata": {
                         "resourceVersion": now.resource_version,
                         "finalizers": list(now.other_finalizers) or None,
+                        "labels": {naming.LABEL_LET_GO: "true"},
                     }
                 }
                 self._views.pods.apply(await self._api.patch(POD, now.name, patch, namespace=namespace))
+                if now.finished:
+                    self._sweep(namespace)
+                    return
             if not now.deleting:
                 await self._api.delete(POD, now.name, namespace=namespace, uid=now.uid)
 
@@ -117,6 +126,41 @@ class PodWrites:
             self._told(error)
 
         self._writers.submit(key, release, priority=3, on_done=done)
+
+    def _sweep(self, namespace: str) -> None:
+        """Have all that were let go deleted soon, with one request however many they are."""
+        if self._sweeping is not None and not self._sweeping.done():
+            return
+
+        async def sweep() -> None:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._sweeping = None
+            self._writers.submit(
+                ("sweep", namespace),
+                delete,
+                priority=4,
+                on_done=lambda error: self._swept(error, namespace=namespace),
+            )
+
+        async def delete() -> None:
+            await self._api.delete_all(POD, namespace=namespace, label_selector=f"{naming.LABEL_LET_GO}=true")
+
+        self._sweeping = asyncio.create_task(sweep(), name="sweep")
+
+    def _swept(self, error: Exception | None, *, namespace: str) -> None:
+        """Where pods may only be deleted one by one, do that."""
+        if error is None or isinstance(error, NotLeading):
+            return
+        log.warning("pods that were let go were not deleted together", error=str(error))
+        for guest in self._views.guests():
+            if guest.finished and not guest.held and not guest.deleting:
+                self._drop(guest, namespace=namespace)
+
+    def _drop(self, guest: Guest, *, namespace: str) -> None:
+        async def drop() -> None:
+            await self._api.delete(POD, guest.name, namespace=namespace, uid=guest.uid)
+
+        self._writers.submit(("let-go", guest.uid), drop, priority=4, on_done=self._told)
 
     def _told(self, error: Exception | None) -> None:
         if error is not None and not isinstance(error, NotFound | FallowError):

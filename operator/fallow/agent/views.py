@@ -9,6 +9,7 @@ carries its facts under one key.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,8 +82,14 @@ class MemberViews:
         """Guests that went before their outcome was recorded: placement UID → index → last known."""
         self.departed: set[str] = set()
         """UIDs of guest pods that went since this was last emptied."""
+        self.open_records: dict[str, JSON] = {}
+        """GuestSets that may still need something, by Placement UID; who finds one settled takes it out."""
+        self.moves: Counter[str] = Counter()
+        """How often a guest or the record of a placement (by UID) has changed."""
+        self.pod_moves = 0
+        """How often any pod has changed."""
         self._guest_namespace = guest_namespace
-        self.guest_sets = View(GUEST_SET, dirty=dirty)
+        self.guest_sets = View(GUEST_SET, dirty=dirty, on_change=self._record_changed)
         self.offers = View(OFFER, dirty=dirty, on_change=self._policy_changed)
         self.nodes = ShrunkenView(NODE, facts_of=read_node, dirty=dirty, on_change=self._node_changed)
         self.pods = ShrunkenView(POD, facts_of=self._pod_facts, dirty=dirty, on_change=self._pod_changed)
@@ -129,10 +136,21 @@ class MemberViews:
             log.warning("pod not understood", pod=pod["metadata"]["name"], error=str(error))
             return None
 
+    def _record_changed(self, change: Change, obj: JSON) -> None:
+        uid = obj["spec"]["placementUid"]
+        self.moves[uid] += 1
+        if change == "DELETED":
+            self.open_records.pop(uid, None)
+        else:
+            self.open_records[uid] = obj
+
     def _pod_changed(self, change: Change, obj: JSON) -> None:
         facts = obj[FACTS]
         if isinstance(facts, CanaryPod):
             return
+        self.pod_moves += 1
+        if isinstance(facts, Guest):
+            self.moves[facts.placement_uid] += 1
         if not isinstance(facts, Guest):
             self.offering_stale = True
         elif change == "DELETED":

@@ -84,9 +84,7 @@ class Carrier:
         async def send() -> None:
             self._view.jobs.apply(await write_status(self._api, kinds.COMPUTE_JOB, job, status))
 
-        self._submit(
-            job_key(job["metadata"]["uid"]), send, self._view.jobs, job, URGENT if urgent else LATE
-        )
+        self._submit(job_key(job["metadata"]["uid"]), send, self._view.jobs, job, URGENT if urgent else LATE)
 
     def provider_status(self, provider: JSON, status: JSON) -> None:
         """Write a Provider's whole status."""

@@ -288,6 +288,19 @@ class ApiServer:
         path = resource.path(namespace=namespace, name=name)
         return await self._request("DELETE", "delete", resource, path, body=options)
 
+    async def delete_all(self, resource: Resource, *, namespace: str, label_selector: str) -> int:
+        """Delete all objects of a namespace that carry a label, in one request; returns how many."""
+        query = _selectors(None, label_selector)
+        answer = await self._request(
+            "DELETE",
+            "deletecollection",
+            resource,
+            resource.path(namespace=namespace),
+            query=query,
+            accept=_METADATA_ONLY,
+        )
+        return len(answer.get("items") or ())
+
     @asynccontextmanager
     async def watch(
         self,

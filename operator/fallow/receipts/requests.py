@@ -41,9 +41,14 @@ def effective_requests(pod_spec: Mapping[str, Any]) -> Requests:
     CPU is rounded up to millicores, memory to MiB, once per pod. Raises QuantityError for what is
     no quantity, is negative, or counts devices in fractions.
     """
-    asked = [pod_spec.get("resources"), pod_spec.get("overhead")]
-    for part in ("containers", "initContainers"):
-        asked.append([(c.get("resources"), c.get("restartPolicy")) for c in pod_spec.get(part) or ()])
+    asked = [
+        pod_spec.get("resources"),
+        pod_spec.get("overhead"),
+        *(
+            [(c.get("resources"), c.get("restartPolicy")) for c in pod_spec.get(part) or ()]
+            for part in ("containers", "initContainers")
+        ),
+    ]
     try:
         return _effective(msgspec.json.encode(asked))
     except TypeError as error:  # what JSON cannot say is no quantity either
