@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import structlog
 from eth_account.signers.local import LocalAccount
 
@@ -198,13 +199,15 @@ class RecordWrites:
 
 def guest_set_spec(work: Work, *, gone_at: str | None) -> dict[str, Any]:
     """Return a GuestSet's spec as JSON, the template as the submitter wrote it."""
-    spec = GuestSetSpec(
+    placement = {**work.spec.wire(), "template": work.spec.template.wire()}
+    return GuestSetSpec(
         placement_name=work.name,
         placement_namespace=work.namespace,
         placement_uid=work.uid,
+        job_name=work.spec.job.name,
+        gang=work.spec.gang,
+        desired=work.spec.desired,
         generation=work.generation,
-        placement=work.spec,
+        placement=msgspec.json.encode(placement).decode(),
         gone_at=gone_at,
     ).wire()
-    spec["placement"]["template"] = work.spec.template.wire()
-    return spec

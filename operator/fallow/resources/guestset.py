@@ -6,12 +6,12 @@ the hub has it. It holds all that the agent needs while the hub is away.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fallow.resources.base import AGE, Column, Kind, Label63, Model, Name, Timestamp, Uid, rule
-from fallow.resources.placement import PlacementSpec, Progress
+from fallow.resources.placement import Progress
 
 
 class GuestSetSpec(Model):
@@ -21,10 +21,17 @@ class GuestSetSpec(Model):
     placement_namespace: Label63
     placement_uid: Uid
     generation: Annotated[int, Field(ge=0)]
-    """Generation of the Placement that `placement` shows."""
-    placement: PlacementSpec
+    """Generation of the Placement that all of this shows."""
+    job_name: Name
+    """The ComputeJob on the hub."""
+    gang: bool = False
+    desired: Literal["Run", "Stop"] = "Run"
+    placement: Annotated[str, Field(max_length=1_000_000)]
+    """The Placement's spec as JSON. Only the agent reads it, and an API server need not take it apart at
+    every write of what became of the tasks."""
     gone_at: Timestamp | None = None
-    """When the Placement was first missing from a synced watch; the record is dropped 7 days later."""
+    """When the Placement was first missing from a synced watch, where that was long after the last attempt's
+    end; otherwise that end stands for it. The record is dropped 7 days later."""
 
 
 class GuestSetStatus(Progress):
@@ -44,8 +51,8 @@ GUEST_SET = Kind(
     description="The member's record of one Placement; owns its pods and keeps their outcomes.",
     spec_is_written_whole=True,
     columns=(
-        Column(name="Job", path=".spec.placement.job.name", description="The ComputeJob on the hub."),
-        Column(name="Desired", path=".spec.placement.desired", description="Run or Stop."),
+        Column(name="Job", path=".spec.jobName", description="The ComputeJob on the hub."),
+        Column(name="Desired", path=".spec.desired", description="Run or Stop."),
         Column(name="Started", path=".status.started", type="integer", description="Pods created so far."),
         AGE,
     ),
