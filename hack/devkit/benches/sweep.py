@@ -1,9 +1,8 @@
 """One ComputeJob of 10,000 tasks over three members, next to one plain Indexed Job of as many on one plane.
 
 Both run on the same rig, one after the other, their pods end at once. The ratio compares tasks per processor
-second of all processes that took part: on our side all there are, chain and settler included; on the plain Job's
-only its own plane and etcd. (The idle planes beside it share that etcd; hub, settler and agents are not charged
-to it, although one agent tells the hub how the Job's pods take what it offers.)
+second of all processes that took part: on our side all there are, chain and settler included; on the plain
+Job's only its own plane and etcd, which the idle planes beside it share.
 FALLOW_BENCH_TASKS changes the number of tasks.
 """
 

@@ -2,7 +2,7 @@
 
 The rig has 3 members × 20 nodes × 8 GPUs; pods end at once; jobs are created over 8 connections. Each
 job goes the whole way: accepted, placed, one pod on a member, outcome, receipt, claim; settling goes on
-behind. What that costs after the last job has succeeded is counted too, up to the last Settled, and told apart.
+behind. What that costs up to the last Settled is counted too, and told apart.
 FALLOW_BENCH_JOBS changes the number of jobs.
 """
 
