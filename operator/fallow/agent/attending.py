@@ -138,7 +138,9 @@ class Attending:
     ) -> None:
         placement = self.hub.placements.get(work.name, namespace=work.namespace)
         basis = self._basis(work, book, placement, standing, gone=gone)
-        if basis == book.looked_for and self.monotonic() < book.looked_at + LOOK_AGAIN_SECONDS:
+        quiet = not standing.site.evicted and not standing.site.lost_nodes
+        lately = self.monotonic() < book.looked_at + LOOK_AGAIN_SECONDS
+        if quiet and lately and basis == book.looked_for:
             self._hold_room(work, book, guests, standing)
             return
         book.looked_for, book.looked_at = basis, self.monotonic()
@@ -180,7 +182,7 @@ class Attending:
             return
         self._carry_out(decisions, work, book, guest_set, standing.offer, gone_at=gone_at)
         said = placement is None or self._report(placement, work, book)
-        if said and not standing.site.evicted and not standing.site.lost_nodes:
+        if said:
             # NB: as things are after this look: what it began is not news to the next one.
             book.looked_for = self._basis(work, book, placement, standing, gone=gone)
 

@@ -93,7 +93,12 @@ class PodWrites:
                 self._views.pods.apply(answer)
 
         log.info("stopping guest", pod=guest.name, node=guest.node, why=stop.why)
-        self._writers.submit(key, delete, priority=1, on_done=self._told)
+        self._writers.submit(
+            key,
+            delete,
+            priority=1,
+            on_done=lambda error: self._told(error, placement_uid=guest.placement_uid),
+        )
 
     def let_go(self, guest: Guest, *, book: Book, namespace: str) -> None:
         """Take our finalizer off a pod whose task is recorded, and delete the pod."""
@@ -123,7 +128,7 @@ class PodWrites:
         def done(error: Exception | None) -> None:
             if error is None or isinstance(error, NotFound):
                 book.leaving.add(guest.uid)
-            self._told(error)
+            self._told(error, placement_uid=guest.placement_uid)
 
         self._writers.submit(key, release, priority=3, on_done=done)
 
@@ -160,9 +165,16 @@ class PodWrites:
         async def drop() -> None:
             await self._api.delete(POD, guest.name, namespace=namespace, uid=guest.uid)
 
-        self._writers.submit(("let-go", guest.uid), drop, priority=4, on_done=self._told)
+        self._writers.submit(
+            ("let-go", guest.uid),
+            drop,
+            priority=4,
+            on_done=lambda error: self._told(error, placement_uid=guest.placement_uid),
+        )
 
-    def _told(self, error: Exception | None) -> None:
+    def _told(self, error: Exception | None, *, placement_uid: str) -> None:
+        if error is not None:
+            self._views.moves[placement_uid] += 1  # to be looked at again
         if error is not None and not isinstance(error, NotFound | FallowError):
             log.warning("write to a pod failed", error=str(error))
         self._wake()

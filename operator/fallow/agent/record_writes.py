@@ -23,7 +23,7 @@ from fallow.errors import AlreadyExists, Conflict, FallowError, Invalid, NotFoun
 from fallow.kube.client import JSON, ApiServer
 from fallow.kube.compare_and_set import merge_patch, write, write_status
 from fallow.kube.kinds import GUEST_SET, PLACEMENT
-from fallow.kube.writers import Writers
+from fallow.kube.writers import Done, Writers
 from fallow.resources import naming
 from fallow.resources.guestset import GuestSetSpec, GuestSetStatus
 from fallow.resources.placement import Progress
@@ -83,7 +83,9 @@ class RecordWrites:
                 self._member_views.guest_sets.apply(found)
             await self._record(found, work, book)
 
-        self._member_writers.submit(("guest-set", work.uid), keep, priority=0, on_done=self._told)
+        self._member_writers.submit(
+            ("guest-set", work.uid), keep, priority=0, on_done=self._told_of(work.uid)
+        )
 
     def drop(self, guest_set: JSON) -> None:
         """Delete a GuestSet that nobody will ask for any more."""
@@ -110,7 +112,9 @@ class RecordWrites:
             self._hub_views.placements.apply(answer)
 
         priority = NEWS if news else COUNTS
-        self._hub_writers.submit(("report", work.uid), tell, priority=priority, on_done=self._told)
+        self._hub_writers.submit(
+            ("report", work.uid), tell, priority=priority, on_done=self._told_of(work.uid)
+        )
 
     def status(self, placement: JSON, book: Book) -> dict[str, Any]:
         """Return the status that a Placement should have now."""
@@ -190,6 +194,16 @@ class RecordWrites:
         if placement is None or placement["metadata"]["uid"] != work.uid:
             return Progress()
         return read_progress(placement)
+
+    def _told_of(self, uid: str) -> Done:
+        """Have a placement looked at again after a write that failed."""
+
+        def told(error: Exception | None) -> None:
+            if error is not None:
+                self._member_views.moves[uid] += 1
+            self._told(error)
+
+        return told
 
     def _told(self, error: Exception | None) -> None:
         if isinstance(error, FallowError) and not isinstance(error, Conflict | NotFound):
