@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 COUNTS_EVERY_SECONDS = 1.0
 """A report that only says how many run is sent at most this often per placement."""
+RECORD_EVERY_SECONDS = 0.5
+"""What ended is recorded this often per placement, until its last task has."""
 DROP_EVERY_SECONDS = 60.0
 """Records past their time are looked for this often: there may be a week's worth of them."""
 LOOK_AGAIN_SECONDS = 1.0
@@ -182,7 +184,8 @@ class Attending:
             return
         self._carry_out(decisions, work, book, guest_set, standing.offer, gone_at=gone_at)
         said = placement is None or self._report(placement, work, book)
-        if said:
+        put_off = (book.endings or book.returned or book.marks) and not self.records.pending(work.uid)
+        if said and not put_off:
             # NB: as things are after this look: what it began is not news to the next one.
             book.looked_for = self._basis(work, book, placement, standing, gone=gone)
 
@@ -201,6 +204,7 @@ class Attending:
             len(book.creating),
             len(book.endings),
             len(book.returned),
+            sum(book.marks.values()),
             len(book.uncreatable),
             book.can_meet,
         )
@@ -253,7 +257,9 @@ class Attending:
         if guest_set is not None:
             spec = guest_set["spec"]
             stale = spec["generation"] < work.generation or spec.get("goneAt") != gone_at
-            if stale or book.endings or book.returned or book.marks:
+            news = book.endings or book.returned or book.marks
+            if stale or (news and self._may_record(work, book)):
+                book.recorded_at = self.monotonic()
                 self.records.keep(work, book, gone_at=gone_at)
         elif decisions.start or decisions.ended or len(book.being_recorded) < len(work.tasks):
             self.records.keep(work, book, gone_at=None)
@@ -265,6 +271,16 @@ class Attending:
             self.pods.let_go(guest, book=book, namespace=namespace)
         if decisions.start and guest_set is not None:
             self._start(decisions, work, book, guest_set, offer)
+
+    def _may_record(self, work: Work, book: Book) -> bool:
+        """Say whether to write now what ended: the last at once, else the outcomes of a moment together.
+
+        A record grows with its tasks, so one write for each outcome would cost their number squared. The pods
+        wait, but not their slots.
+        """
+        if not book.left(work.tasks):
+            return True
+        return self.monotonic() >= book.recorded_at + RECORD_EVERY_SECONDS
 
     def _start(self, decisions: Decisions, work: Work, book: Book, guest_set: JSON, offer: OfferSpec) -> None:
         owner = Owner(

@@ -53,6 +53,8 @@ class Book:
     terms_refusal: Refusal | None = None
     refusal: Refusal | None = None
     """What the last decision was made under."""
+    recorded_at: float = float("-inf")
+    """When (by the loop's clock) what ended was last handed to a write."""
     seen_on_hub: bool = False
     """Whether this process has seen its Placement."""
     looked_for: tuple[object, ...] = ()
@@ -118,6 +120,11 @@ class Book:
         for entry in self.returned:
             tasks = tasks | IndexRanges.parse(entry.tasks)
         return tasks
+
+    def left(self, tasks: IndexRanges) -> IndexRanges:
+        """Return which of `tasks` are neither settled nor about to be."""
+        settled = self._record[1].settled if self._record is not None else EMPTY
+        return tasks - settled - self.being_recorded
 
     def _forget_confirmed(self, record: Record) -> None:
         if self.marks:

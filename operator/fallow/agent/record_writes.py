@@ -71,6 +71,10 @@ class RecordWrites:
             return None
         return found
 
+    def pending(self, uid: str) -> bool:
+        """Say whether a write of a placement's record waits or is under way."""
+        return self._member_writers.pending(("guest-set", uid))
+
     def keep(self, work: Work, book: Book, *, gone_at: str | None) -> None:
         """Create the GuestSet, renew its copy of the Placement, record what is decided: what is due of it."""
 
