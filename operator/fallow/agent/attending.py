@@ -37,7 +37,7 @@ COUNTS_EVERY_SECONDS = 1.0
 """A report that only says how many run is sent at most this often per placement."""
 RECORD_EVERY_SECONDS = 0.5
 """What ended is recorded this often per placement, until its last task has."""
-DROP_EVERY_SECONDS = 60.0
+DROP_EVERY_SECONDS = 10.0
 """Records past their time are looked for this often: there may be a week's worth of them."""
 LOOK_AGAIN_SECONDS = 1.0
 """A placement of which nothing changed is looked at this often: times pass, and writes may have failed."""
@@ -311,7 +311,9 @@ class Attending:
             return before
         if not gone:
             return None
-        late = book.seen_on_hub and went_late(guest_set, now=self.now())
+        late = book.seen_on_hub and went_late(
+            guest_set, now=self.now(), outbox_seconds=self.settings.guests.outbox_seconds
+        )
         return before or (rfc3339(self.now()) if late else None)
 
     def _report(self, placement: JSON, work: Work, book: Book) -> bool:

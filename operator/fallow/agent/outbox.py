@@ -5,9 +5,9 @@ A GuestSet answers for its Placement, should a hub restored from a backup bring 
 which the record has in it already; so only where one went later than that is the moment written down
 (`spec.goneAt`), and a job of one task costs its member one write less.
 
-Who finds a Placement gone after a restart did not see when it went: then too the last attempt's end and
-`SOON_SECONDS` count. Should the agent have been away for longer than that at the very moment, the record goes
-that much earlier; what then ran a second time would still not be paid a second time.
+Who finds a Placement gone after a restart did not see when it went: then too the last attempt's end counts,
+and what is called soon. Should the agent have been away for longer than that at the very moment, the record
+goes that much earlier; what then ran a second time would still not be paid a second time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-SOON_SECONDS = 3600.0
-"""A Placement that goes within this many seconds of its last attempt's end goes soon."""
+SOON_SHARE = 0.01
+"""A Placement goes soon when it goes within this share of `outbox_seconds` after its last attempt's end:
+within 1.7 hours where records are kept for a week."""
 
 
 def ended_at(guest_set: Mapping[str, Any]) -> datetime:
@@ -26,9 +27,9 @@ def ended_at(guest_set: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(receipt.get("periodEnd") or guest_set["metadata"]["creationTimestamp"])
 
 
-def went_late(guest_set: Mapping[str, Any], *, now: datetime) -> bool:
+def went_late(guest_set: Mapping[str, Any], *, now: datetime, outbox_seconds: float) -> bool:
     """Say whether a Placement that went just now went so late that it has to be written down."""
-    return now - ended_at(guest_set) > timedelta(seconds=SOON_SECONDS)
+    return now - ended_at(guest_set) > timedelta(seconds=outbox_seconds * SOON_SHARE)
 
 
 def droppable_at(guest_set: Mapping[str, Any], *, outbox_seconds: float) -> datetime:
@@ -37,4 +38,4 @@ def droppable_at(guest_set: Mapping[str, Any], *, outbox_seconds: float) -> date
     keep = timedelta(seconds=outbox_seconds)
     if gone_at:
         return datetime.fromisoformat(gone_at) + keep
-    return ended_at(guest_set) + timedelta(seconds=SOON_SECONDS) + keep
+    return ended_at(guest_set) + keep * (1 + SOON_SHARE)

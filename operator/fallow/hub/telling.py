@@ -8,7 +8,7 @@ costs one write, not two.
 
 from __future__ import annotations
 
-BUSY_WRITES = 4
+BUSY_WRITES = 8
 """Writes under way or waiting from which on telling is rationed."""
 PER_SECOND = 10.0
 """Statuses a second that are told however busy the hub is: 10,000 waiting jobs hear within a quarter of an

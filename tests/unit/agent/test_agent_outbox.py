@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fallow.agent.outbox import SOON_SECONDS, droppable_at, ended_at, went_late
+from fallow.agent.outbox import SOON_SHARE, droppable_at, ended_at, went_late
 
 ENDED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WEEK = 7 * 86_400.0
+SOON = WEEK * SOON_SHARE
 
 
 def a_record(*, gone_at: str | None = None, ran: bool = True) -> dict[str, Any]:
@@ -24,16 +25,14 @@ def test_record__of_tasks_that_ran__knows_the_last_ones_end() -> None:
     assert ended_at(a_record(ran=False)) == ENDED - timedelta(hours=1)
 
 
-@pytest.mark.parametrize(
-    ("after", "late"), [(5.0, False), (SOON_SECONDS, False), (SOON_SECONDS + 1, True)], ids=str
-)
+@pytest.mark.parametrize(("after", "late"), [(5.0, False), (SOON, False), (SOON + 1, True)], ids=str)
 def test_placement__gone_after_its_last_end__is_written_down_only_when_late(after: float, late: bool) -> None:
-    assert went_late(a_record(), now=ENDED + timedelta(seconds=after)) is late
+    assert went_late(a_record(), now=ENDED + timedelta(seconds=after), outbox_seconds=WEEK) is late
 
 
 def test_record__whose_placement_went_soon__is_kept_for_as_long_as_any_after_that() -> None:
     kept = droppable_at(a_record(), outbox_seconds=WEEK) - ENDED
-    assert kept == timedelta(seconds=WEEK + SOON_SECONDS)
+    assert kept == timedelta(seconds=WEEK + SOON)
 
 
 def test_record__that_says_when_its_placement_went__is_kept_from_then_on() -> None:
