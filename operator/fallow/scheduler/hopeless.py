@@ -34,7 +34,9 @@ class Hopeless:
             known[0].look_for_room()
             self._outlooks[id(job.shape)] = known
         outlook, large = known
-        if job.gang or not outlook.full or (large and self._backfill.may_reserve()):
+        if job.gang or job.copies > 1 or not outlook.full:
+            return False
+        if large and self._backfill.may_reserve():
             return False
         if not outlook.alike(job, limits_guests=self._capacity.limits_guests):
             return False
