@@ -24,7 +24,10 @@ _GIVEN_BY_CHART: dict[str, set[str]] = {
         "lease.name", "lease.enabled", "operator", "salt_key_file", "archive_directory", "chain.rpc_urls",
         "fault_point",
     },
-    "agent": {"provider", "hub_kubeconfig", "payee", "signer", "guests.namespace", "guests.priority_class"},
+    "agent": {
+        "provider", "hub_kubeconfig", "payee", "signer", "guests.namespace", "guests.priority_class",
+        "chain.rpc_url",
+    },
     "probe": {"node_name", "proc", "service_account"},
 }  # fmt: skip
 _KEPT = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength",

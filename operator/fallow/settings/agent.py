@@ -99,7 +99,7 @@ class QuoteSettings(Group):
 class AgentChainSettings(Group):
     """How the agent asks payers that are contracts (EIP-1271); for nothing else does it need the chain."""
 
-    rpc_url: str | None = Field(default=None, exclude=True, repr=False, pattern="^https?://")
+    rpc_url: str | None = Field(default=None, exclude=True, repr=False)
     """Address of an Ethereum JSON-RPC end point that the owner trusts. Without one the Offer decides
     whether to trust the hub. Never logged: many carry a key."""
     rpc_timeout_seconds: Seconds = 5

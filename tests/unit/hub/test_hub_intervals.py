@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from fallow.hub import intervals
+from fallow.hub.carrying import claim_key
 from fallow.hub.claims import assess, claim_of, covered, paid_of
+from fallow.hub.desk import Desk
 from fallow.hub.fates import Circumstances, Fate, Step, fate
 from fallow.hub.placements import Placed, most_of
+from fallow.hub.retention import Retention
+from fallow.hub.steps import Steps
 from fallow.resources.elapsed import stops_of
-from unit.hub.builders import CREATED, CREATED_UNIX, a_placement, ended, placed, ranges
+from unit.hub.builders import CREATED, CREATED_UNIX, a_job, a_placement, ended, placed, ranges
+from unit.hub.desks import PAYER, Outbox, Time, a_desk, furnish
 
 NOW = CREATED_UNIX + 500
 PRESENT = Circumstances(job="Present")
@@ -161,3 +166,86 @@ def test_paid_of__several_claims__is_their_sum() -> None:
     claims = [a_claim(0, ["0-60:0"], amount="0.5"), a_claim(1, ["60-120:0"], amount="0.25", partial=False)]
     assert (paid_of(*claims).amount, paid_of(*claims).claimed) == (750_000, 2)
     assert paid_of().claimed == 0
+
+
+def _holding(*elapsed: str) -> tuple[Desk, Outbox, Time, Steps, dict[str, Any]]:
+    """A desk with one running placement whose receipt holds, and the steps over it."""
+    desk, outbox, time = a_desk()
+    furnish(desk)
+    desk.view.jobs.apply(a_job(billing="PerInterval"))
+    obj = a_placement("0-3", elapsed=elapsed, running=4)
+    obj["metadata"]["uid"] = "6f1f0c50-0000-4000-8000-000000000002"
+    obj["status"]["receipt"] = {}
+    desk.view.placements.apply(obj)
+    desk.memory.receipts[obj["metadata"]["uid"]] = ("1", "")  # its signature is checked elsewhere
+    time.passed = 300
+    return desk, outbox, time, Steps(desk), obj
+
+
+def _claimed(desk: Desk, outbox: Outbox) -> dict[str, Any]:
+    """Answer the claim that is being written."""
+    claim: dict[str, Any] = outbox.claims[-1]
+    meta = {**claim["metadata"], "uid": "c", "resourceVersion": "1", "creationTimestamp": CREATED}
+    desk.view.claims.apply({**claim, "metadata": meta})
+    outbox.under_way.discard(claim_key(claim["spec"]["placement"]["uid"]))
+    return claim
+
+
+def test_steps__elapsed_time_in_a_claim__is_not_reserved_a_second_time() -> None:
+    desk, outbox, _, steps, _obj = _holding("0-120:0-3")
+    (one,) = desk.view.live("uid-of-job")
+    most = most_of(one)
+    assert desk.view.charges.of_payer(PAYER, observed_block=1) == most
+    steps._claim(one, None, partial=True)
+    claim = _claimed(desk, outbox)
+    assert (claim["spec"]["sequence"], claim["spec"]["seconds"]) == (0, 480)
+    # What is claimed is owed, and what is left is reserved: together the same.
+    assert desk.view.charges.of_payer(PAYER, observed_block=1) == most
+    assert desk.view.claims_of_placement(one.uid) == list(desk.view.partial_claims[one.uid].values())
+    assert one.uid not in desk.view.claim_of
+
+
+def test_steps__provider_lost__owes_until_it_is_claimed_and_not_again() -> None:
+    desk, outbox, _, steps, obj = _holding("0-120:0-3")
+    (one,) = desk.view.live("uid-of-job")
+    assert steps._owes_elapsed(one, None)
+    steps._claim(one, None, partial=True)
+    assert steps._owes_elapsed(one, None)  # being written: the release waits for it
+    _claimed(desk, outbox)
+    assert not steps._owes_elapsed(one, None)
+    # One more interval is one more claim, from where the first one stopped.
+    desk.view.placements.apply(
+        {
+            **obj,
+            "metadata": {**obj["metadata"], "resourceVersion": "2"},
+            "status": {**obj["status"], "elapsed": ["0-120:1-3", "0-180:0"]},
+        }
+    )
+    desk.memory.receipts[one.uid] = ("2", "")
+    (one,) = desk.view.live("uid-of-job")
+    steps._claim(one, None, partial=True)
+    second = _claimed(desk, outbox)["spec"]
+    assert (second["sequence"], second["seconds"], second["elapsed"]) == (1, 60, ["120-120:1-3", "120-180:0"])
+
+
+def test_retention__claims_of_a_placement_that_lives__are_kept() -> None:
+    desk, outbox, time, steps, _ = _holding("0-120:0-3")
+    (one,) = desk.view.live("uid-of-job")
+    steps._claim(one, None, partial=True)
+    claim = _claimed(desk, outbox)
+    (kept,) = desk.view.claims.values()
+    settled = {"type": "Settled", "status": "True", "reason": "Final", "lastTransitionTime": CREATED}
+    desk.view.claims.apply(
+        {
+            **kept,
+            "metadata": {**kept["metadata"], "resourceVersion": "2"},
+            "status": {"state": "Settled", "conditions": [settled]},
+        }
+    )
+    desk.view.jobs.forget(next(iter(desk.view.jobs)))
+    time.passed = desk.settings.jobs.claim_ttl_seconds + 1
+    list(Retention(desk, round_seconds=60).look(0.0))
+    assert outbox.deleted == []
+    desk.view.placements.forget(next(iter(desk.view.placements)))
+    list(Retention(desk, round_seconds=60).look(0.0))
+    assert outbox.deleted == [claim["metadata"]["name"]]
