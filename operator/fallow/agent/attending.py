@@ -141,6 +141,7 @@ class Attending:
         placement = self.hub.placements.get(work.name, namespace=work.namespace)
         basis = self._basis(work, book, placement, standing, gone=gone)
         quiet = not standing.site.evicted and not standing.site.lost_nodes
+        quiet = quiet and (book.next_mark_at is None or standing.site.now < book.next_mark_at)
         lately = self.monotonic() < book.looked_at + LOOK_AGAIN_SECONDS
         if quiet and lately and basis == book.looked_for:
             self._hold_room(work, book, guests, standing)
