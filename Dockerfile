@@ -21,7 +21,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /whe
  && python3 -m venv --without-pip /opt/fallow \
  && pip="/build/bin/pip --python /opt/fallow/bin/python" \
  && wheel="$(echo /wheels/fallow-*.whl)" \
- && $pip install --quiet --dry-run --report - --constraint versions.txt "${wheel}[settler,probe]" > report.json \
+ && $pip install --quiet --dry-run --report - --constraint versions.txt "${wheel}[settler,probe,s3]" > report.json \
  && python3 pinned.py constraints.txt < report.json > run.txt \
  && $pip install --quiet --require-hashes --no-deps -r run.txt \
  && $pip install --quiet --no-deps "${wheel}"

@@ -72,8 +72,14 @@ class Deployment:
     domain: Domain
 
 
-async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID, dispute_window_seconds: int = 1) -> Deployment:
-    """Deploy token and escrow for a hub; key "operator" is the operator, with gas to spend."""
+async def deploy(
+    rpc: Rpc,
+    *,
+    hub_id: bytes = money.HUB_ID,
+    operator: str = money.address("operator"),
+    dispute_window_seconds: int = 1,
+) -> Deployment:
+    """Deploy token and escrow for a hub, with gas to spend for its operator."""
     token = await Token.deploy(rpc, key=DEPLOYER)
     escrow = await Escrow.deploy(
         rpc,
@@ -81,7 +87,7 @@ async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID, dispute_window_secon
             token=token.address,
             hub_id=hub_id,
             owner=DEPLOYER.address,
-            operator=money.address("operator"),
+            operator=operator,
             guardian=DEPLOYER.address,
             notice_seconds=3600,
             payee_delay_seconds=0,
@@ -89,7 +95,7 @@ async def deploy(rpc: Rpc, *, hub_id: bytes = money.HUB_ID, dispute_window_secon
         ),
         key=DEPLOYER,
     )
-    await give_gas(rpc, money.address("operator"))
+    await give_gas(rpc, operator)
     return Deployment(escrow, token, await escrow.domain())
 
 

@@ -87,7 +87,12 @@ class FaultyRpc:
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 try:
-                    answer = json.dumps(faulty._answer(request)).encode()
+                    answers = (
+                        [faulty._answer(each) for each in request]
+                        if isinstance(request, list)
+                        else faulty._answer(request)
+                    )
+                    answer = json.dumps(answers).encode()
                 except OSError:  # the chain behind is gone: so is this
                     self.close_connection = True
                     return

@@ -16,6 +16,8 @@ from fallow.settler.books import Books, refuse_if_paid
 from fallow.settler.bundle import Bundle
 from fallow.settler.claim_checks import CheckedClaim, Money, check_claim
 from fallow.settler.ledger import LedgerPayments
+from fallow.settler.settlement_index import SettlementIndex
+from fallow.settler.signing import KeySigner
 from fallow.settler.statuses import settlement_object
 from money_stage import Paid
 
@@ -30,12 +32,15 @@ class Ledger:
         self._money = Money(domain=self.domain, token="0x" + "70" * 20, decimals=money.DECIMALS)
         self._credit = {"payer": CREDIT, "payer2": CREDIT}
         self._settlements: list[dict[str, Any]] = []
+        self._index = SettlementIndex(lambda spec: True)
+        self._version = 0
         self._books = Books()
         self._payments = self._with_key("operator")
 
     def grant(self, payer: str, amount: int) -> None:
         """Set a payer's credit, as the hub admin does."""
         self._credit[payer] = amount
+        self._version += 1
 
     async def left(self, payer: str = "payer") -> int:
         """Return what of its credit a payer has left."""
@@ -63,12 +68,12 @@ class Ledger:
             previous_commitment=position.commitment, salt_key=b"s" * 32,
         )  # fmt: skip
         bundle = Bundle.make(epoch, checked, money=self._money)
-        await self._payments.simulate(bundle)
-        self._settlements.append(self._signed(bundle, self._payments))
+        await self._payments.simulate(bundle.settlement, bundle.lines)
+        self._append(await self._signed(bundle, self._payments))
         for claim in checked:
             self._books.add(claim.counted)
 
-    def forged_by(self, name: str, *claims: Paid) -> LedgerPayments:
+    async def forged_by(self, name: str, *claims: Paid) -> LedgerPayments:
         """Return the ledger as it looks with one more epoch, signed by somebody else's key."""
         checked = [self._checked(one) for one in claims]
         last = bytes.fromhex(self._settlements[-1]["spec"]["commitment"][2:])
@@ -76,17 +81,22 @@ class Ledger:
             [one.claim for one in checked], domain=self.domain, number=len(self._settlements) + 1,
             previous_commitment=last, salt_key=b"s" * 32,
         )  # fmt: skip
-        forged = self._signed(Bundle.make(epoch, checked, money=self._money), self._with_key(name))
-        self._settlements.append(forged)
+        forged = await self._signed(Bundle.make(epoch, checked, money=self._money), self._with_key(name))
+        self._append(forged)
         return self._payments
+
+    def _append(self, obj: dict[str, Any]) -> None:
+        self._settlements.append(obj)
+        self._index.changed("ADDED", obj)
 
     def _with_key(self, name: str) -> LedgerPayments:
         return LedgerPayments(
             self.domain,
-            money.key(name),
+            KeySigner(money.key(name)),
             decimals=money.DECIMALS,
-            settlements=lambda: self._settlements,
+            index=self._index,
             accounts=self._accounts,
+            accounts_version=lambda: self._version,
             charged=lambda payer: self._books.by_payer.get(payer, 0),
             unix_now=lambda: 1_800_000_000,
         )
@@ -102,12 +112,12 @@ class Ledger:
             for name, amount in self._credit.items()
         ]
 
-    def _signed(self, bundle: Bundle, payments: LedgerPayments) -> dict[str, Any]:
+    async def _signed(self, bundle: Bundle, payments: LedgerPayments) -> dict[str, Any]:
         made = settlement_object(
             bundle,
             name=payments.settlement_name(bundle),
             mode="ledger",
-            signature=payments.signature(bundle),
+            signature=await payments.signature(bundle),
         )
         made["metadata"]["uid"] = to_hex(bundle.hash)
         return made

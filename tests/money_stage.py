@@ -23,7 +23,8 @@ from fallow.receipts.epochs import Epoch, Line, pack_lines
 from fallow.receipts.statements import timestamp
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import ZERO_ADDRESS, keccak
-from fallow.settler.archive import DirectoryArchive
+from fallow.settler.archive import Archive
+from fallow.settler.archive_directory import DirectoryStore
 from fallow.settler.bundle import Bundle
 from fallow.settler.claim_checks import CheckedClaim, Money, check_claim
 from fallow.settler.disputes import Dispute, Disputes
@@ -110,7 +111,7 @@ class Stage:
             await self.later(INTERVAL)
         bundle = self.bundle(*claims)
         await self.settle_lines(bundle.lines, bundle=bundle)
-        DirectoryArchive(self.archive, faults=Faults()).write(bundle)
+        await Archive(DirectoryStore(self.archive, faults=Faults())).write(bundle)
         return EpochLeaves(bundle)
 
     async def settle_lines(self, lines: Sequence[Line], *, bundle: Bundle | None = None) -> None:

@@ -84,6 +84,7 @@ def test_values__when_something_is_mistyped__then_helm_refuses_and_names_it(
         ("fallow-hub", "payments.mode=chain", "is required in chain mode"),
         ("fallow-hub", "payments.chainId=1", "set payments.mode=chain"),
         ("fallow-hub", "settler.replicas=2", "ReadWriteMany"),
+        ("fallow-hub", "settler.signer.url=https://signer", "whose signatures to accept"),
         ("fallow-agent", "hubId=", "hubId is required"),
         ("fallow-agent", "provider=", "this cluster's name at the hub"),
         ("fallow-agent", "payee=", "the address that earns"),

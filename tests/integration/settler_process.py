@@ -24,7 +24,7 @@ from fallow.receipts.words import keccak, to_hex
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["fallow.settler.app"])
-STOP_SECONDS = 15
+STOP_SECONDS = 60
 
 
 class SettlerProcess:
@@ -69,6 +69,8 @@ class SettlerProcess:
             "archive-directory": str(self.archive),
             "epochs.max-age-seconds": "0",
             "epochs.poll-seconds": "0.05",
+            "epochs.resync-seconds": "1",
+            "epochs.tell-submitted-seconds": "0",
             "chain.confirmations": str(confirmations),
             "lease.enabled": "false",
             "metrics-address": "off",
@@ -78,15 +80,19 @@ class SettlerProcess:
             self._settings["chain.rpc-urls"] = rpc_url
         self._process: BaseProcess | None = None
 
-    def start(self, *, fault: str = "", **settings: str) -> None:
-        """Start it; with `fault` it kills itself at that step."""
-        chosen = self._settings | {"fault-point": fault}
+    def arguments(self, **settings: str | None) -> list[str]:
+        """Return the command line's flags. A setting that is None is left out."""
+        chosen: dict[str, str | None] = dict(self._settings)
         chosen |= {name.replace("__", ".").replace("_", "-"): value for name, value in settings.items()}
-        arguments = [f"--{name}={value}" for name, value in chosen.items()]
+        return [f"--{name}={value}" for name, value in chosen.items() if value is not None]
+
+    def start(self, *, fault: str = "", **settings: str | None) -> None:
+        """Start it; with `fault` it kills itself at that step."""
+        arguments = self.arguments(fault_point=fault, **settings)
         self._process = _server.Process(target=_run, args=(arguments, str(self.log)), daemon=True)
         self._process.start()
 
-    def wait(self, *, seconds: float = 20) -> int:
+    def wait(self, *, seconds: float = 120) -> int:
         """Wait for its end and return its exit status."""
         assert self._process is not None
         self._process.join(seconds)

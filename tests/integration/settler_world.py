@@ -16,7 +16,7 @@ import pytest
 import anvil_chain
 import money_terms as money
 from devkit.rig import Rig
-from devkit.rig.api import ApiError
+from devkit.rig.api import ApiError, ApiServer
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import keccak
 from fallow.resources.account import AccountLimits
@@ -81,13 +81,13 @@ class World:
         found = [each for each in self.status(claim).get("conditions") or () if each["type"] == kind]
         return dict(found[0]) if found else {}
 
-    def until(self, what: str, done: Callable[[], Any], *, seconds: float = 90) -> None:
+    def until(self, what: str, done: Callable[[], Any], *, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.settler.said()}"
             time.sleep(0.05)
 
-    def until_settled(self, *claims: str, seconds: float = 90) -> None:
+    def until_settled(self, *claims: str, seconds: float = 120) -> None:
         left = set(claims)
 
         def done() -> bool:
@@ -130,9 +130,16 @@ def make_account(rig: Rig, namespace: str, spec: Any, *, name: str = "default") 
     )
 
 
+def _until_served(client: ApiServer, path: str) -> None:
+    client.until(path, lambda: "items" in client.get(path), seconds=120)
+
+
 @pytest.fixture(scope="module")
 def hub_lease(rig: Rig) -> None:
     """The hub's Lease, whose term an admission policy compares creates with; nobody holds it."""
+    client = rig.hub_client()
+    for kind in ("accounts", "paymentclaims", "settlements"):  # just installed: not served at once
+        _until_served(client, f"{API}/{kind}")
     path = "/apis/coordination.k8s.io/v1/namespaces/fallow-system/leases"
     try:
         rig.hub_client().post(path, {"metadata": {"name": "fallow-hub"}, "spec": {"leaseTransitions": 0}})
@@ -149,21 +156,36 @@ def chain_world(rig: Rig, hub_lease: None, hub_namespace: str, tmp_path: Path) -
 
 @contextmanager
 def world_on(
-    chain: anvil_chain.Anvil, rig: Rig, hub_namespace: str, tmp_path: Path, *, disputes: bool = False
+    chain: anvil_chain.Anvil,
+    rig: Rig,
+    hub_namespace: str,
+    tmp_path: Path,
+    *,
+    disputes: bool = False,
+    operator: str = money.address("operator"),
 ) -> Iterator[World]:
     """A world on a chain that a test started itself."""
-    yield from chain_world_on(chain, rig, hub_namespace, tmp_path, disputes=disputes)
+    yield from chain_world_on(chain, rig, hub_namespace, tmp_path, disputes=disputes, operator=operator)
 
 
 def chain_world_on(
-    chain: anvil_chain.Anvil, rig: Rig, hub_namespace: str, tmp_path: Path, *, disputes: bool = False
+    chain: anvil_chain.Anvil,
+    rig: Rig,
+    hub_namespace: str,
+    tmp_path: Path,
+    *,
+    disputes: bool = False,
+    operator: str = money.address("operator"),
 ) -> Iterator[World]:
     """A world on a chain that runs; with `disputes` credits rest for days, and can be disputed."""
 
     async def prepare() -> anvil_chain.Deployment:
         async with Rpc(chain.url) as rpc:
             made = await anvil_chain.deploy(
-                rpc, hub_id=keccak(hub_namespace.encode()), dispute_window_seconds=86_400 if disputes else 1
+                rpc,
+                hub_id=keccak(hub_namespace.encode()),
+                operator=operator,
+                dispute_window_seconds=86_400 if disputes else 1,
             )
             if disputes:
                 await anvil_chain.attach_disputes(rpc, made)

@@ -201,7 +201,7 @@ async def _bounded(stage: Stage) -> None:
 async def _ledger_forged(ledger: Ledger) -> None:
     await ledger.settle(Paid())
     with pytest.raises((ArchiveDamaged, SignatureError)):
-        await ledger.forged_by("stranger", Paid()).position()
+        await (await ledger.forged_by("stranger", Paid())).position()
 
 
 @scenario("an epoch by anybody but the operator counts for nothing", in_ledger=_ledger_forged)
@@ -265,7 +265,7 @@ async def _rejected(stage: Stage) -> None:
     await stage.freeze(leaves, good.amount + bad.amount)
     assert await stage.owed() == 0
     await stage.reveal(leaves)
-    index = next(i for i, one in enumerate(leaves.bundle.claims) if one.spec["seconds"] == bad.seconds)
+    index = next(i for i, one in enumerate(leaves.bundle.claims()) if one.spec["seconds"] == bad.seconds)
     await stage.rule(leaves, leaves.claim_id(index))
     assert (await stage.balance(), await stage.owed()) == (DEPOSIT - good.amount, good.amount)
     assert await stage.staked("payee") == STAKE - bad.amount

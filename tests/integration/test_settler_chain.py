@@ -161,7 +161,7 @@ def test_transaction__that_no_block_takes__is_replaced_on_its_nonce__and_the_old
         world.on_chain(lambda escrow: escrow.rpc.broadcast(old["raw"]))
         return _ask(world, "eth_getTransactionReceipt", old["hash"]) is not None
 
-    world.until("the old one mined", landed, seconds=60)
+    world.until("the old one mined", landed, seconds=120)
     world.settler.start(chain__fee_ceiling_gwei="100000")
     world.until_settled(claim)
     assert world.status(claim)["transaction"] == old["hash"]
@@ -213,7 +213,7 @@ def test_reorganisation__deeper_than_the_confirmations__is_noticed_and_mended(ch
     _rollback_to(world, before)
     _paid(world, 0)
     _says(world, "a final epoch was undone")
-    world.until("the balances", lambda: world.balances()[1] == 3 * PRICE_OF_ONE, seconds=40)
+    world.until("the balances", lambda: world.balances()[1] == 3 * PRICE_OF_ONE, seconds=120)
     world.until(
         "all Settlements Confirmed",
         lambda: {each["status"]["state"] for each in world.settlements()} == {"Confirmed"},

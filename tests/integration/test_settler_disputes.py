@@ -4,6 +4,7 @@ a settler that is killed at any step of it goes on.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import anvil_chain
 import money_terms as money
 from devkit.rig import Rig
 from fallow.receipts.words import from_hex
-from fallow.settler.archive import DirectoryArchive
+from fallow.settler.archive import Archive
+from fallow.settler.archive_directory import DirectoryStore
 from fallow.settler.disputes import Dispute, Disputes, Status
 from fallow.settler.escrow import Escrow
 from fallow.settler.faults import DisputePoint, Faults
@@ -67,8 +69,8 @@ def _settlement(world: World) -> dict[str, Any]:
 
 
 def _leaves(world: World) -> EpochLeaves:
-    archive = DirectoryArchive(world.settler.archive, faults=Faults())
-    return EpochLeaves(archive.load(from_hex(_settlement(world)["spec"]["bundleHash"])))
+    archive = Archive(DirectoryStore(world.settler.archive, faults=Faults()))
+    return EpochLeaves(asyncio.run(archive.load(from_hex(_settlement(world)["spec"]["bundleHash"]))))
 
 
 def _freeze(world: World, amount: int) -> EpochLeaves:
@@ -124,7 +126,7 @@ def _until_says(world: World, claim: str, reason: str) -> None:
 
 
 def _of_line(world: World, claims: list[str], leaves: EpochLeaves) -> list[str]:
-    names = {one.name for one in leaves.bundle.claims}
+    names = {one.name for one in leaves.bundle.named}
     return [each for each in claims if each in names]
 
 
@@ -139,7 +141,7 @@ def test_dispute__frozen__is_told_revealed_ruled_on_and_told_again(disputed_worl
     assert {world.status(each)["state"] for each in disputed} == {"Settled"}
     assert _dispute(world, leaves).status is Status.REVEALED
 
-    rejected = leaves.bundle.claims[0]
+    rejected = next(leaves.bundle.claims())
     epoch = leaves.bundle.settlement.epoch
     _do(world, "rule", epoch, 0, [from_hex(rejected.spec["claimId"])], who="arbiter")
     _until_says(world, rejected.name, "Rejected")

@@ -23,7 +23,7 @@ from integration.settler_world import API, DEPOSIT, PRICE_OF_ONE, World, world_o
 
 def _balanced(world: World, claims: list[str]) -> None:
     paid = len(claims) * PRICE_OF_ONE
-    world.until("the balances", lambda: world.balances() == (DEPOSIT - paid, paid), seconds=60)
+    world.until("the balances", lambda: world.balances() == (DEPOSIT - paid, paid), seconds=120)
     world.until(
         "all Settlements finished",
         lambda: {each["status"]["state"] for each in world.settlements()} <= {"Confirmed", "Abandoned"},
@@ -66,7 +66,7 @@ def test_anvil__killed_and_back_from_its_last_dump__every_claim_is_settled_once(
             log = tmp_path / f"anvil-{round_}.log"
             chain = chains.enter_context(anvil_chain.anvil(log, *again, port=port))
             world.chain_pid = chain.pid
-            world.until_settled(*claims, seconds=60)
+            world.until_settled(*claims, seconds=120)
         _balanced(world, claims)
         assert "a final epoch was undone" in world.settler.log.read_text()
 
@@ -117,13 +117,13 @@ def test_api_server__killed_again_and_again_during_settlement__every_claim_is_se
             with killed(rig, "hub.apiserver"):
                 pass
             _until_served(client, f"{API}/paymentclaims")
-            world.until_settled(*claims, seconds=60)
+            world.until_settled(*claims, seconds=120)
         _balanced(world, claims)
 
 
 def _until_served(client: ApiServer, path: str) -> None:
     """Wait for a kind: one that was just installed is not served at once."""
-    client.until(path, lambda: "items" in client.get(path), seconds=60)
+    client.until(path, lambda: "items" in client.get(path), seconds=120)
 
 
 def _until_told(world: World, claim: str) -> None:

@@ -22,7 +22,9 @@ _GIVEN_BY_CHART: dict[str, set[str]] = {
     "hub": {"lease.name", "lease.enabled"},
     "settler": {
         "lease.name", "lease.enabled", "operator", "salt_key_file", "archive_directory", "chain.rpc_urls",
-        "fault_point",
+        "archive_s3.bucket", "archive_s3.prefix", "archive_s3.endpoint", "archive_s3.region",
+        "archive_s3.credentials_file", "archive_s3.ca_file", "signer.url", "signer.address", "signer.ca_file",
+        "signer.certificate_file", "signer.key_file", "signer.token_file", "dry_run", "fault_point",
     },
     "agent": {
         "provider", "hub_kubeconfig", "payee", "signer", "guests.namespace", "guests.priority_class",

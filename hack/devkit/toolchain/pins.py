@@ -10,6 +10,7 @@ ETCD_VERSION = "v3.6.16"
 KWOK_VERSION = "v0.8.0"
 COREDNS_VERSION = "v1.15.0"
 HELM_VERSION = "v4.3.1"
+VERSITYGW_VERSION = "v1.8.0"
 GO_MINIMUM = (1, 26, 0)
 """What the go.mod of Kubernetes asks for."""
 NODE_MINIMUM = (20, 0, 0)
@@ -55,6 +56,22 @@ _ALL = (
         package="go.etcd.io/etcd/server/v3",
         estimate_seconds=25,
     ),
+    Program(
+        name="etcdctl",
+        module="etcd",
+        version=ETCD_VERSION,
+        package="go.etcd.io/etcd/etcdctl/v3",
+        estimate_seconds=8,
+        version_arguments=("version",),
+    ),
+    Program(
+        name="etcdutl",
+        module="etcd",
+        version=ETCD_VERSION,
+        package="go.etcd.io/etcd/etcdutl/v3",
+        estimate_seconds=6,
+        version_arguments=("version",),
+    ),
     _kubernetes("kube-controller-manager", estimate_seconds=55),
     _kubernetes("kube-scheduler", estimate_seconds=5),
     _kubernetes("kubectl", estimate_seconds=18),
@@ -84,6 +101,15 @@ _ALL = (
         linker_flags=(f"-X helm.sh/helm/v4/internal/version.version={HELM_VERSION}",),
         estimate_seconds=95,
         version_arguments=("version", "--short"),
+    ),
+    # An S3 server, for the one test that needs a bucket.
+    Program(
+        name="versitygw",
+        module="versitygw",
+        version=VERSITYGW_VERSION,
+        package="github.com/versity/versitygw/cmd/versitygw",
+        linker_flags=(f"-X main.Version={VERSITYGW_VERSION}",),
+        estimate_seconds=100,
     ),
 )
 PROGRAMS: Mapping[str, Program] = MappingProxyType({program.name: program for program in _ALL})

@@ -25,7 +25,6 @@ from fallow.agent.cycle import Cycle
 from fallow.agent.heartbeat import HubPulse
 from fallow.agent.joining import joined
 from fallow.agent.quoting import Identity
-from fallow.agent.signing import load_key
 from fallow.agent.views import HubViews, MemberViews
 from fallow.agent.wiring import Connections, wired
 from fallow.errors import NotLeading
@@ -36,6 +35,7 @@ from fallow.kube.lease import Leadership
 from fallow.kube.view import View
 from fallow.kube.watch import Reflector
 from fallow.kube.writers import Writers
+from fallow.receipts.keystores import load_key
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import from_hex
 from fallow.resources import naming

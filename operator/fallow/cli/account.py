@@ -17,9 +17,9 @@ from eth_account.signers.local import LocalAccount
 from pydantic import ValidationError
 
 from fallow.cli.chain_reads import EscrowReader
-from fallow.cli.keystores import open_keystore
 from fallow.cli.proofs import Place
 from fallow.errors import AmountError, InvalidSetting
+from fallow.receipts.keystores import open_keystore
 from fallow.receipts.statements import (
     NotThePayersKey,
     authorization_message,

@@ -198,7 +198,7 @@ def show_twice(
         found: list[EpochLeaves] = []
         for number in range(head.last_epoch, 0, -1):
             leaves = await _leaves(at, bundles, number)
-            if any(one.spec["claimId"] == to_hex(wanted) for one in leaves.bundle.claims):
+            if any(one.spec["claimId"] == to_hex(wanted) for one in leaves.bundle.claims()):
                 found.append(leaves)
         if len(found) < 2:
             raise CommandRefused(f"the archive has claim {claim} in {len(found)} settled epochs, not in two.")

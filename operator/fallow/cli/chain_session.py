@@ -17,8 +17,8 @@ from typing import Any
 import typer
 from eth_account.signers.local import LocalAccount
 
-from fallow.cli.keystores import open_keystore
 from fallow.errors import AmountError, InvalidSetting, MoneyError
+from fallow.receipts.keystores import open_keystore
 from fallow.receipts.words import checksummed, to_hex
 from fallow.resources.money import format_amount, parse_amount
 from fallow.settler.disputes import Disputes

@@ -138,6 +138,15 @@ def export(context: typer.Context) -> None:
     _tool("export", context)
 
 
+@app.command(
+    context_settings=_PASSED_ON,
+    help="The archive in a bucket: `fallow archive fetch` copies it to a directory, checked.",
+)
+def archive(context: typer.Context) -> None:
+    """Copy an archive in a bucket to a directory."""
+    _tool("archive", context)
+
+
 @app.command()
 def version() -> None:
     """Show the version and exit."""

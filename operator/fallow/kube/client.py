@@ -33,6 +33,8 @@ __all__ = ["JSON", "ApiServer", "Listing", "WatchEvent"]
 
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
+_BRIEF = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""Asks for an answer without spec and status: for who wrote them and keeps none of it."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -131,9 +133,17 @@ class ApiServer:
             self._session = None
             await asyncio.sleep(0)  # dropped connections end in the loop's next round
 
-    async def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> JSON:
-        """Return one object. Raises NotFound and the other ApiErrors."""
-        return await self._request("GET", "get", resource, resource.path(namespace=namespace, name=name))
+    async def get(
+        self, resource: Resource, name: str, *, namespace: str | None = None, cached: bool = False
+    ) -> JSON:
+        """Return one object. Raises NotFound and the other ApiErrors.
+
+        `cached` takes it from the server's cache, a moment old perhaps: cheap, and right for what
+        never changes.
+        """
+        path = resource.path(namespace=namespace, name=name)
+        query = {"resourceVersion": "0"} if cached else None
+        return await self._request("GET", "get", resource, path, query=query)
 
     async def list(
         self,
@@ -240,10 +250,17 @@ class ApiServer:
         *,
         namespace: str | None = None,
         subresource: str | None = None,
+        brief: bool = False,
     ) -> JSON:
-        """Apply a JSON merge patch (RFC 7386). With metadata.resourceVersion in it: Conflict if stale."""
+        """Apply a JSON merge patch (RFC 7386). With metadata.resourceVersion in it: Conflict if stale.
+
+        `brief` returns the object's metadata only.
+        """
         path = resource.path(namespace=namespace, name=name, subresource=subresource)
-        return await self._request("PATCH", "patch", resource, path, body=patch, content_type=_MERGE_PATCH)
+        accept = _BRIEF if brief else _JSON
+        return await self._request(
+            "PATCH", "patch", resource, path, body=patch, content_type=_MERGE_PATCH, accept=accept
+        )
 
     async def patch_status(
         self, resource: Resource, name: str, patch: Mapping[str, Any], *, namespace: str | None = None

@@ -45,15 +45,20 @@ def _without_nulls(value: Any) -> Any:
 
 
 async def write_status(
-    api: ApiServer, resource: Resource, read: Mapping[str, Any], status: Mapping[str, Any]
+    api: ApiServer,
+    resource: Resource,
+    read: Mapping[str, Any],
+    status: Mapping[str, Any],
+    *,
+    brief: bool = False,
 ) -> JSON:
     """Make `status` the whole status of the object as `read`.
 
-    Returns the object as it is now; `read` itself when nothing differs. Raises Conflict when it
-    changed since, NotFound when it is gone.
+    Returns the object as it is now (`brief`: its metadata); `read` itself when nothing differs.
+    Raises Conflict when it changed since, NotFound when it is gone.
     """
     patch = merge_patch({"status": read.get("status") or {}}, {"status": status})
-    return await _send(api, resource, read, patch, subresource="status")
+    return await _send(api, resource, read, patch, subresource="status", brief=brief)
 
 
 async def write(
@@ -76,12 +81,18 @@ async def write(
 
 
 async def _send(
-    api: ApiServer, resource: Resource, read: Mapping[str, Any], patch: JSON, *, subresource: str | None
+    api: ApiServer,
+    resource: Resource,
+    read: Mapping[str, Any],
+    patch: JSON,
+    *,
+    subresource: str | None,
+    brief: bool = False,
 ) -> JSON:
     if not patch:
         return dict(read)
     meta = read["metadata"]
     patch.setdefault("metadata", {})["resourceVersion"] = meta["resourceVersion"]
     return await api.patch(
-        resource, meta["name"], patch, namespace=meta.get("namespace"), subresource=subresource
+        resource, meta["name"], patch, namespace=meta.get("namespace"), subresource=subresource, brief=brief
     )

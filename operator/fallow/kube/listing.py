@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 
 from fallow.kube.client import JSON, ApiServer, Listing
-from fallow.kube.view import Key, View, key_of
+from fallow.kube.view import Followed, Key, key_of
 
 
 async def take_list(
     api: ApiServer,
-    view: View,
+    view: Followed,
     *,
     namespace: str | None = None,
     field_selector: str | None = None,

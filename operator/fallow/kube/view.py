@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, ValuesView
 from collections.abc import Set as AbstractSet
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from fallow.kube.client import JSON, Listing
 from fallow.kube.resource import Resource
@@ -27,6 +27,46 @@ Change = Literal["ADDED", "MODIFIED", "DELETED"]
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _TOMBSTONE_SECONDS = 60.0
 """Longer than any request: after this no answer from before the deletion can come."""
+
+
+class Followed(Protocol):
+    """What a reflector keeps up to date: a `View`, or something that keeps less of each object.
+
+    The methods are described there.
+    """
+
+    @property
+    def resource(self) -> Resource:
+        """The kind."""
+        ...
+
+    @property
+    def newest(self) -> int:
+        """Highest resource version seen."""
+        ...
+
+    @property
+    def synced(self) -> asyncio.Event:
+        """Set once a complete list was taken in."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def apply(self, obj: JSON) -> bool:
+        """Take in an object from a list or an event."""
+        ...
+
+    def forget(self, obj: JSON) -> bool:
+        """Take in a deletion."""
+        ...
+
+    def replace(self, listing: Listing, *, newest_before: int) -> None:
+        """Take in a complete list of a store that was set back."""
+        ...
+
+    def complete(self, listed: AbstractSet[Key], *, at: int) -> None:
+        """Forget what a complete list lacks."""
+        ...
 
 
 class View:

@@ -20,11 +20,13 @@ from fallow.errors import ApiError, Gone
 from fallow.kube.backoff import Backoff
 from fallow.kube.client import ApiServer
 from fallow.kube.listing import take_list
-from fallow.kube.view import View
+from fallow.kube.view import Followed
 
 log = structlog.get_logger(__name__)
 
 _REFUSALS_BEFORE_RELIST = 3
+_LONGEST_TURN_SECONDS = 0.05
+"""Events that wait already are taken in without a pause for at most so long: others have to breathe."""
 
 
 class Reflector:
@@ -36,7 +38,7 @@ class Reflector:
     def __init__(
         self,
         api: ApiServer,
-        view: View,
+        view: Followed,
         *,
         namespace: str | None = None,
         field_selector: str | None = None,
@@ -128,7 +130,11 @@ class Reflector:
             silence_seconds=self._silence_seconds,
         ) as events:
             self._watching = True
+            turn = time.monotonic()
             async for event in events:
+                if time.monotonic() - turn > _LONGEST_TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn = time.monotonic()
                 if event.type == "DELETED":
                     self.view.forget(event.object)
                 elif event.type != "BOOKMARK":

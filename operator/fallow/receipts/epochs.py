@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -92,15 +92,19 @@ def salt(salt_key: bytes, claim_id: bytes, *, epoch: int) -> bytes:
     return hmac.new(salt_key, bytes_word(claim_id) + epoch.to_bytes(8, "big"), hashlib.sha256).digest()
 
 
-def lines_of(claims: Sequence[Claim]) -> tuple[Line, ...]:
+def lines_of(claims: Iterable[Claim]) -> tuple[Line, ...]:
     """Return the claims' sums per (payer, payee), strictly ascending by their bytes."""
-    sums: dict[tuple[bytes, bytes], int] = {}
+    sums: dict[tuple[str, str], int] = {}
     for claim in claims:
-        pair = address_bytes(claim.payer), address_bytes(claim.payee)
+        pair = checksummed(claim.payer), checksummed(claim.payee)
         sums[pair] = sums.get(pair, 0) + claim.amount
-    return tuple(
-        Line(_address(payer), _address(payee), amount) for (payer, payee), amount in sorted(sums.items())
-    )
+    return lines_of_sums(sums)
+
+
+def lines_of_sums(sums: Mapping[tuple[str, str], int]) -> tuple[Line, ...]:
+    """Return the lines of sums by (payer, payee), each address checksummed."""
+    ordered = sorted(sums, key=lambda pair: (address_bytes(pair[0]), address_bytes(pair[1])))
+    return tuple(Line(payer, payee, sums[payer, payee]) for payer, payee in ordered)
 
 
 def pack_lines(lines: Sequence[Line]) -> bytes:

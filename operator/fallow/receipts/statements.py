@@ -28,6 +28,8 @@ from fallow.resources.quote import Prices, QuoteSpec
 from fallow.resources.receipt import SignedReceipt
 from fallow.resources.terms import Terms
 
+_REMEMBERED = lru_cache(maxsize=512)
+"""Thousands of claims share a quote and an account; what held once holds again (a refusal is not kept)."""
 QUOTE_SLACK_SECONDS = 30
 """A Quote's end is its agent's clock, a Placement's beginning the hub's: by so much they may differ."""
 
@@ -122,11 +124,13 @@ def sign_quote(quote: QuoteSpec, *, domain: Domain, key: LocalAccount) -> QuoteS
     return quote.model_copy(update={"signature": sign(domain, quote_message(quote), key=key)})
 
 
+@_REMEMBERED
 def check_quote(quote: QuoteSpec, *, domain: Domain) -> None:
     """Raise SignatureError unless the quote's signer signed exactly these terms for this domain."""
     check_signed_by(quote.signer, domain, quote_message(quote), signature=quote.signature)
 
 
+@_REMEMBERED
 def quote_hash(quote: QuoteSpec, *, domain: Domain) -> bytes:
     """Return the digest by which receipts and claims name a quote."""
     return digest(domain, quote_message(quote))
@@ -152,6 +156,7 @@ def authorization_message(account: AccountSpec, *, decimals: int) -> AccountAuth
     )
 
 
+@_REMEMBERED
 def check_authorization(account: AccountSpec, *, domain: Domain, namespace_uid: str, decimals: int) -> None:
     """Raise SignatureError unless the payer lets this namespace spend on this chain, escrow and hub.
 

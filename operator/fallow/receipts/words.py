@@ -9,8 +9,10 @@ a checksum costs a hash: they are remembered.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from functools import lru_cache
 
+from Crypto.Hash import keccak as _streamed
 from eth_hash.auto import keccak as _keccak
 from eth_utils.address import is_checksum_address, to_checksum_address
 
@@ -21,6 +23,14 @@ ZERO_ADDRESS = "0x" + 40 * "0"
 def keccak(data: bytes) -> bytes:
     """Return the keccak-256 of `data`: 32 bytes."""
     return bytes(_keccak(data))
+
+
+def keccak_of(parts: Iterable[bytes]) -> bytes:
+    """Return the keccak-256 of what the parts make one after the other; only one is held at a time."""
+    hashed = _streamed.new(digest_bits=256)
+    for part in parts:
+        hashed.update(part)
+    return hashed.digest()
 
 
 def uint_word(value: int, *, bits: int = 256) -> bytes:
@@ -60,6 +70,7 @@ def bytes_word(value: bytes, *, size: int = 32) -> bytes:
     return value.ljust(32, b"\0")
 
 
+@lru_cache(maxsize=1024)
 def text_word(text: str) -> bytes:
     """Return a text as EIP-712 has it: the keccak of its UTF-8 bytes."""
     return keccak(text.encode())

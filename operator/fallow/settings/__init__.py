@@ -42,7 +42,14 @@ from fallow.settings.hub import (
 )
 from fallow.settings.parsing import flag_of, parse, unknown_variables, variable_of, variables
 from fallow.settings.probe import ProbeHealthSettings, ProbeIdlenessSettings, ProbeSettings
-from fallow.settings.settler import ChainSettings, EpochSettings, SettlerLeaseSettings, SettlerSettings
+from fallow.settings.settler import (
+    ChainSettings,
+    EpochSettings,
+    RemoteSignerSettings,
+    S3Settings,
+    SettlerLeaseSettings,
+    SettlerSettings,
+)
 
 __all__ = [
     "ENV_PREFIX",
@@ -73,6 +80,8 @@ __all__ = [
     "ProgramSettings",
     "ProviderSilenceSettings",
     "QuoteSettings",
+    "RemoteSignerSettings",
+    "S3Settings",
     "SettlerLeaseSettings",
     "SettlerSettings",
     "SharingSettings",

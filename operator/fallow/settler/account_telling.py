@@ -15,12 +15,13 @@ class AccountTeller:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._told: tuple[int, int, int] | None = None
+        self._told: tuple[int, int] | None = None
+        self._told_block = -1
+        self._told_at = 0
 
     async def tell(self, position: Position, *, payers: set[str] | None = None) -> None:
         """Write Account.status: of all when anything may have changed, of `payers` in any case."""
-        seen = position.block, self._parts.hub.accounts.newest, self._parts.history.epochs
-        if payers is None and seen == self._told:
+        if payers is None and not self._may_be_news(position):
             return
         purses: dict[str, Purse] = {}
         wanted = []
@@ -55,7 +56,20 @@ class AccountTeller:
             wanted.append((account, status))
         await self._parts.hub.set_statuses(self._parts.hub.accounts, wanted)
         if payers is None:
-            self._told = position.block, self._parts.hub.accounts.newest, self._parts.history.epochs
+            self._told = self._parts.hub.accounts.newest, self._parts.history.epochs
+            self._told_block, self._told_at = position.block, self._parts.unix_now()
+
+    def _may_be_news(self, position: Position) -> bool:
+        """Say whether anything may be different from what was told.
+
+        Namely when the escrow did something in blocks that were not final then, and every now and
+        then in any case: time alone ends a notice or an authorization.
+        """
+        if self._told != (self._parts.hub.accounts.newest, self._parts.history.epochs):
+            return True
+        if position.block != self._told_block and self._told_block < position.active:
+            return True
+        return self._parts.unix_now() - self._told_at >= self._parts.epochs.resync_seconds
 
     async def _ask(
         self, asked: ContractSignature, account: JSON, purse: Purse, *, position: Position

@@ -1,4 +1,4 @@
-"""The next epoch's beginning: check claims, gather those that can be paid, archive, create.
+"""The next epoch's beginning: gather those claims that can be paid, bundle, archive, create.
 
 Whoever would make the epoch fail is found by a simulation before the epoch exists anywhere.
 """
@@ -6,27 +6,31 @@ Whoever would make the epoch fail is found by a simulation before the epoch exis
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import structlog
 
-from fallow.receipts.epochs import Epoch
+from fallow.kube.view import Key
 from fallow.receipts.statements import unix_seconds
 from fallow.receipts.words import from_hex
+from fallow.resources.money import parse_amount
 from fallow.settler import accounts, statuses
 from fallow.settler.bundle import Bundle
-from fallow.settler.claim_checks import CheckedClaim, check_claim
-from fallow.settler.counting import receipt_mark
+from fallow.settler.bundling import bundle_up, draft
 from fallow.settler.faults import FaultPoint
-from fallow.settler.gathering import Gathered, Key, Known, Wait, gather, is_due
-from fallow.settler.parts import Parts, state_of
+from fallow.settler.gathering import Gathered, Known, Wait, gather, is_due
+from fallow.settler.parts import Parts
 from fallow.settler.protocol import Position
 from fallow.settler.refusals import ClaimRefused, PayeeRefused, PayerRefused
+from fallow.settler.shelf import HeldClaim
 
 log = structlog.get_logger(__name__)
 
 JSON = dict[str, Any]
 _DAY_SECONDS = 86_400
+_TELLING_SECONDS = 5.0
 
 
 class Beginner:
@@ -34,126 +38,139 @@ class Beginner:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._checked: dict[str, CheckedClaim | ClaimRefused] = {}
+        epochs, decimals = parts.epochs, parts.money.decimals
+        self._max_value = (
+            None if epochs.max_value is None else parse_amount(epochs.max_value, decimals=decimals)
+        )
+        self._untold: Iterator[tuple[HeldClaim, JSON]] = iter(())
+        self._refusals: dict[Key, ClaimRefused] = {}
+        self._looked: tuple[int, int, int] | None = None
+        self._looked_at = 0
+        self._stuck: frozenset[Key] = frozenset()
 
     async def begin(self, position: Position) -> tuple[JSON, Bundle] | None:
         """Gather claims into a new epoch, archive it, and create its Settlement; None when not due."""
-        candidates, excluded = await self._agreed(await self._candidates())
-        candidates = await self._rightly_signed(candidates, position)
-        while True:
-            gathered = await self._gather([c for c in candidates if c.key not in excluded], position)
-            bundle = self._bundle(gathered, position)
-            refusal = await self._refusal(bundle) if bundle is not None else None
-            if bundle is None or refusal is None:
-                break
-            excluded |= _excluded(gathered.chosen, refusal)
-        gathered.waiting |= excluded
-        await self._tell_waiting(gathered)
-        if bundle is None:
+        candidates = self._candidates()
+        if not self._is_worth_a_look(candidates, position):
+            return None
+        gathered = await self._choose(candidates, position)
+        self._stuck = frozenset(gathered.waiting)
+        self._refusals |= gathered.refused
+        self._untold = self._waiting(gathered)
+        self._parts.metrics.waiting(gathered)
+        if not gathered.chosen:
             return None
         self._parts.faults.reach(FaultPoint.GATHERED)
-        self._parts.archive.write(bundle)
+        bundle = await bundle_up(gathered.chosen, position=position, parts=self._parts)
         self._parts.faults.reach(FaultPoint.ARCHIVED)
         return await self._parts.create(bundle), bundle
 
-    async def _candidates(self) -> list[CheckedClaim]:
-        """Return the claims that hold by themselves; say on the others why they do not."""
-        held, refused = [], []
-        present = {}
-        for obj in self._parts.hub.claims.values():
-            if state_of(obj) in ("Settled", "Refused"):
-                continue  # told, and about to leave the watch
-            uid = obj["metadata"]["uid"]
-            known = self._checked.get(uid)
-            if known is None:  # a spec never changes, so one look is enough
-                try:
-                    known = check_claim(obj, money=self._parts.money)
-                except ClaimRefused as refusal:
-                    known = refusal
-            present[uid] = known
-            if isinstance(known, ClaimRefused):
-                refused.append((obj, self._named(known, obj)))
-            else:
-                held.append(known)
-        self._checked = present
-        for claim in held:
+    async def look(self, position: Position) -> Gathered:
+        """Return what would become of every claim now; does nothing about it."""
+        return await self._choose(self._candidates(), position)
+
+    def _candidates(self) -> list[HeldClaim]:
+        return [claim for claim in self._parts.hub.claims.values() if claim.counted is not None]
+
+    async def _choose(self, candidates: list[HeldClaim], position: Position) -> Gathered:
+        """Gather an epoch that would not be refused; with nothing chosen when none is due."""
+        refused = self._strangers(candidates)
+        excluded = await self._disagreeing(candidates, refused)
+        refused |= await self._of_ended_signers(candidates, position)
+        candidates = [claim for claim in candidates if claim.key not in refused]
+        while True:
+            gathered = await self._gather([c for c in candidates if c.key not in excluded], position)
+            gathered.refused |= refused
+            if not self._would_be_due(gathered.chosen, position):
+                gathered.chosen = []
+                break
+            refusal = await self._refusal(gathered, position)
+            if refusal is None:
+                break
+            excluded |= _excluded(gathered.chosen, refusal)
+        gathered.waiting |= excluded
+        return gathered
+
+    def _strangers(self, candidates: list[HeldClaim]) -> dict[Key, ClaimRefused]:
+        """Return the claims that charge a payer who signed for another namespace."""
+        refused: dict[Key, ClaimRefused] = {}
+        for claim in candidates:
             try:
-                self._refuse_stranger(claim)
+                accounts.refuse_stranger(claim.terms, self._parts.hub.namespaces.get(claim.account_namespace))
             except ClaimRefused as refusal:
-                refused.append((self._object(claim), refusal))
-        await self._refuse(refused)
-        gone = {obj["metadata"]["uid"] for obj, _ in refused}
-        return [claim for claim in held if claim.uid not in gone]
+                refused[claim.key] = refusal
+        return refused
 
-    def _named(self, refusal: ClaimRefused, obj: JSON) -> ClaimRefused:
-        """Return a refusal, with its real name where a receipt was signed, but for other work."""
-        if refusal.reason != "ReceiptForged":
-            return refusal
-        spec = obj["spec"]
-        others = (one["spec"] for one in self._parts.hub.claims.values())
-        elsewhere = any(
-            one["receipt"]["signature"] == spec["receipt"]["signature"]
-            and one["placement"]["uid"] != spec["placement"]["uid"]
-            for one in others
-        )
-        if elsewhere or self._parts.history.books.has_receipt(receipt_mark(spec)):
-            return ClaimRefused("ReceiptReplayed", "the receipt was signed for another placement")
-        return refusal
-
-    def _refuse_stranger(self, claim: CheckedClaim) -> None:
-        name = claim.spec["terms"]["accountNamespace"]
-        accounts.refuse_stranger(claim.spec, self._parts.hub.namespaces.get(name))
-
-    def _object(self, claim: CheckedClaim) -> JSON:
-        found = self._parts.hub.claims.get(claim.name, namespace=claim.namespace)
-        assert found is not None, "candidates are of this very view"
-        return found
-
-    async def _agreed(self, candidates: list[CheckedClaim]) -> tuple[list[CheckedClaim], dict[Key, Wait]]:
-        """Leave out the claims whose payer has yet to agree, and say why; refuse where it does not."""
-        agreed, waiting, refused = [], {}, []
+    async def _disagreeing(
+        self, candidates: list[HeldClaim], refused: dict[Key, ClaimRefused]
+    ) -> dict[Key, Wait]:
+        """Return the claims whose payer has yet to agree, and why; where it does not they are `refused`."""
+        waiting: dict[Key, Wait] = {}
         ledger = self._parts.payments.mode == "ledger"
         payers = accounts.payers_by_namespace(self._parts.hub.accounts.values() if ledger else ())
         for claim in candidates:
             why: accounts.Why | None = None
             if ledger:
-                why = accounts.why_no_account(claim.spec, payers)
+                why = accounts.why_no_account(claim.terms, payers)
             elif claim.to_ask is not None:
                 said = await self._parts.contract_payers.accepted(claim.to_ask)
                 why = accounts.why_contract_refuses(claim.to_ask, said)
-                if said is False:
-                    assert why is not None
-                    refused.append((self._object(claim), ClaimRefused("AccountUnbound", why[1])))
+                if said is False and why is not None:
+                    refused[claim.key] = ClaimRefused("AccountUnbound", why[1])
                     continue
-            if why is None:
-                agreed.append(claim)
-            else:
+            if why is not None:
                 waiting[claim.key] = Wait(reason=why[0], message=why[1])
-        await self._refuse(refused)
-        return agreed, waiting
+        return waiting
 
-    async def _rightly_signed(self, candidates: list[CheckedClaim], position: Position) -> list[CheckedClaim]:
-        """Return the claims but those whose receipts were signed by a key that its payee has ended."""
+    async def _of_ended_signers(
+        self, candidates: list[HeldClaim], position: Position
+    ) -> dict[Key, ClaimRefused]:
+        """Return the claims whose receipts were signed by a key that its payee has ended."""
         payments, epoch = self._parts.payments, position.epoch + 1
-        pairs = sorted({_signed_by(claim) for claim in candidates})
+        pairs = sorted({(claim.payee, claim.signer) for claim in candidates})
         ended = await asyncio.gather(*(payments.signer_ended(*pair, epoch=epoch) for pair in pairs))
         stale = {pair for pair, is_over in zip(pairs, ended, strict=True) if is_over}
-        if not stale:
-            return candidates
-        refused = []
-        for claim in candidates:
-            obj = self._parts.hub.claims.get(claim.name, namespace=claim.namespace)
-            if obj is not None and _signed_by(claim) in stale:
-                payee, signer = _signed_by(claim)
-                said = f"the payee {payee} ended the signer {signer} before epoch {epoch}"
-                refused.append((obj, ClaimRefused("SignerEnded", said)))
-        await self._refuse(refused)
-        return [claim for claim in candidates if _signed_by(claim) not in stale]
+        return {
+            claim.key: ClaimRefused(
+                "SignerEnded",
+                f"the payee {claim.payee} ended the signer {claim.signer} before epoch {epoch}",
+            )
+            for claim in candidates
+            if (claim.payee, claim.signer) in stale
+        }
 
-    async def _gather(self, candidates: list[CheckedClaim], position: Position) -> Gathered:
+    def _is_worth_a_look(self, candidates: list[HeldClaim], position: Position) -> bool:
+        """Say whether gathering may come to another end than it did last.
+
+        What was found to wait goes on waiting until payers, payees or Accounts change, or time has
+        passed; the rest until there is enough of it, or it is old enough.
+        """
+        hub, epochs, now = self._parts.hub, self._parts.epochs, self._parts.unix_now()
+        seen = position.active, hub.accounts.newest, self._parts.history.epochs
+        due = self._looked != seen or now - self._looked_at >= epochs.resync_seconds
+        if not due:
+            free = [claim for claim in candidates if claim.key not in self._stuck]
+            due = self._would_be_due(free, position)
+        if due:
+            self._looked, self._looked_at = seen, now
+        return due and bool(candidates)
+
+    async def tell(self) -> None:
+        """Say on claims why they wait, or why they are never paid.
+
+        NB: after the epoch is on its way, and for a while only; the rest is told in the next cycles.
+        However many wait, nobody else waits for that to be written.
+        """
+        await self._parts.hub.tell_claims(self._refused())
+        deadline = self._parts.monotonic() + _TELLING_SECONDS
+        await self._parts.hub.tell_claims(
+            takewhile(lambda _: self._parts.monotonic() < deadline, self._untold)
+        )
+
+    async def _gather(self, candidates: list[HeldClaim], position: Position) -> Gathered:
         payments = self._parts.payments
-        payers = sorted({claim.claim.payer for claim in candidates})
-        payees = sorted({claim.claim.payee for claim in candidates})
+        payers = sorted({claim.paid_as.payer for claim in candidates})
+        payees = sorted({claim.payee for claim in candidates})
         purses = await asyncio.gather(
             *(payments.purse(payer, position=position, final=False) for payer in payers)
         )
@@ -167,6 +184,8 @@ class Beginner:
             now=position.time,
             decimals=self._parts.money.decimals,
             max_claims=self._parts.epochs.max_claims,
+            max_lines=self._parts.epochs.max_lines,
+            last_debited=self._parts.history.last_debited,
             charged_today=self._charged_today(),
         )
         return gather(candidates, known)
@@ -190,81 +209,88 @@ class Beginner:
                 total[account] = total.get(account, 0) + amount
         return total
 
-    def _bundle(self, gathered: Gathered, position: Position) -> Bundle | None:
+    def _would_be_due(self, claims: Sequence[HeldClaim], position: Position) -> bool:
+        epochs = self._parts.epochs
         due = is_due(
-            gathered.chosen,
+            claims,
             now=self._parts.unix_now(),
-            max_age_seconds=self._parts.epochs.max_age_seconds,
-            max_claims=self._parts.epochs.max_claims,
+            max_age_seconds=epochs.max_age_seconds,
+            max_claims=epochs.max_claims,
+            max_value=self._max_value,
         )
         # While an epoch is settled but not final its claims are not in the books yet.
-        if not due or position.settled != position.epoch:
-            return None
-        epoch = Epoch.of(
-            [claim.claim for claim in gathered.chosen],
-            domain=self._parts.money.domain,
-            number=position.epoch + 1,
-            previous_commitment=position.commitment,
-            salt_key=self._parts.salt_key,
-        )
-        return Bundle.make(epoch, gathered.chosen, money=self._parts.money)
+        return due and position.settled == position.epoch
 
-    async def _refusal(self, bundle: Bundle) -> PayerRefused | PayeeRefused | None:
+    async def _refusal(self, gathered: Gathered, position: Position) -> PayerRefused | PayeeRefused | None:
         """Return who would make this epoch fail, found out before it exists anywhere."""
         try:
-            await self._parts.payments.simulate(bundle)
+            await self._parts.payments.simulate(*draft(gathered.chosen, position=position))
         except (PayerRefused, PayeeRefused) as refusal:
             log.warning("would be refused", refusal=str(refusal))
             return refusal
         return None
 
-    async def _tell_waiting(self, gathered: Gathered) -> None:
+    def _replayed(self, refusals: dict[Key, ClaimRefused]) -> dict[Key, ClaimRefused]:
+        """Return refusals by their real name where a receipt was signed, but for other work."""
         claims = self._parts.hub.claims
-        wanted = []
-        for (namespace, name), wait in gathered.waiting.items():
-            obj = claims.get(name, namespace=namespace)
-            if obj is not None:
-                wanted.append((obj, statuses.claim_waiting(obj, wait, now=self._parts.now())))
-        for claim in gathered.nothing_owed:
-            obj = claims.get(claim.name, namespace=claim.namespace)
-            if obj is not None:
-                wanted.append((obj, statuses.claim_nothing_owed(obj, now=self._parts.now())))
-        await self._parts.hub.set_statuses(claims, wanted)
-        refused = []
-        for (namespace, name), refusal in gathered.refused.items():
-            obj = claims.get(name, namespace=namespace)
-            if obj is not None:
-                refused.append((obj, refusal))
-        await self._refuse(refused)
-        self._parts.metrics.waiting(gathered)
+        forged = [
+            claim
+            for key, refusal in refusals.items()
+            if refusal.reason == "ReceiptForged" and (claim := claims.get(key)) is not None
+        ]
+        if not forged:
+            return {}
+        placements: dict[bytes, set[str]] = {}
+        for claim in claims:
+            placements.setdefault(claim.receipt, set()).add(_placement_of(claim))
+        return {
+            claim.key: ClaimRefused("ReceiptReplayed", "the receipt was signed for another placement")
+            for claim in forged
+            if placements[claim.receipt] != {_placement_of(claim)}
+            or self._parts.history.books.has_receipt(claim.receipt)
+        }
 
-    async def _refuse(self, refused: list[tuple[JSON, ClaimRefused]]) -> None:
-        for obj, refusal in refused:
-            log.warning(
-                "claim refused", name=obj["metadata"]["name"], reason=refusal.reason, message=str(refusal)
-            )
+    def _waiting(self, gathered: Gathered) -> Iterator[tuple[HeldClaim, JSON]]:
+        claims, now = self._parts.hub.claims, self._parts.now
+        for key, wait in gathered.waiting.items():
+            claim = claims.get(key)
+            if claim is not None:
+                yield claim, statuses.claim_waiting(claim.as_read(), wait, now=now())
+        for free in gathered.nothing_owed:
+            claim = claims.get(free.key)
+            if claim is not None:
+                yield claim, statuses.claim_nothing_owed(claim.as_read(), now=now())
+
+    def _refused(self) -> Iterator[tuple[HeldClaim, JSON]]:
+        """Return claims that do not hold by themselves, and those of which something was paid before."""
+        claims, refusals = self._parts.hub.claims, self._refusals
+        refusals |= {claim.key: claim.refusal for claim in claims.values() if claim.refusal is not None}
+        replayed = self._replayed(refusals)
+        for key in list(refusals):
+            claim, refusal = claims.get(key), refusals.pop(key)
+            if claim is None:
+                continue
+            refusal = replayed.get(key, refusal)
+            log.warning("claim refused", name=claim.name, reason=refusal.reason, message=str(refusal))
             self._parts.metrics.refused(refusal)
-        await self._parts.hub.set_statuses(
-            self._parts.hub.claims,
-            [(obj, statuses.claim_refused(obj, refusal, now=self._parts.now())) for obj, refusal in refused],
-        )
+            yield claim, statuses.claim_refused(claim.as_read(), refusal, now=self._parts.now())
 
 
-def _signed_by(claim: CheckedClaim) -> tuple[str, str]:
-    """Return who is paid, and whose key signed the receipt for it."""
-    return claim.claim.payee, claim.spec["terms"]["quote"]["signer"]
+def _placement_of(claim: HeldClaim) -> str:
+    """Return what tells a claim's placement from others: its name begins with it."""
+    return claim.name.rpartition("-")[0]
 
 
-def _excluded(chosen: list[CheckedClaim], refusal: PayerRefused | PayeeRefused) -> dict[Key, Wait]:
+def _excluded(chosen: list[HeldClaim], refusal: PayerRefused | PayeeRefused) -> dict[Key, Wait]:
     """Return the claims that a refusal is about: they wait, the others go on without them."""
     if isinstance(refusal, PayerRefused):
         return {
             claim.key: Wait(reason="PayerUnfunded", message=f"{refusal}.")
             for claim in chosen
-            if claim.claim.payer == refusal.payer
+            if claim.paid_as.payer == refusal.payer
         }
     return {
         claim.key: Wait(reason="PayeeUnregistered", message=f"{refusal}.")
         for claim in chosen
-        if claim.claim.payee == refusal.payee
+        if claim.payee == refusal.payee
     }

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
-
-from eth_account.signers.local import LocalAccount
+from typing import Any, Literal
 
 from fallow.receipts.contract_signatures import ContractSignature, is_yes
-from fallow.receipts.epochs import genesis_commitment
+from fallow.receipts.epochs import Line, genesis_commitment
+from fallow.receipts.messages import Settlement
 from fallow.receipts.typed_data import Domain
-from fallow.receipts.words import checksummed
+from fallow.receipts.words import checksummed, to_hex
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
 from fallow.settler.disputes import Disputes
 from fallow.settler.endpoints import Endpoints
-from fallow.settler.escrow import Escrow
+from fallow.settler.escrow import Escrow, Head
 from fallow.settler.metrics import SettlerMetrics
 from fallow.settler.protocol import NO_PURSE, Position, Purse, Settled
 from fallow.settler.refusals import (
@@ -33,8 +32,9 @@ from fallow.settler.refusals import (
     ForeignTransaction,
     OldState,
 )
-from fallow.settler.rpc import Fees, Inclusion, Rpc
+from fallow.settler.rpc import Fees, Inclusion, Rpc, as_signed
 from fallow.settler.sender_watch import SenderWatch, settle_call
+from fallow.settler.signing import Signer
 
 CONTRACT_GAS = 500_000
 """For one question to a payer's contract: a wallet of many owners takes less than half of it."""
@@ -56,7 +56,7 @@ class ChainPayments:
         self,
         endpoints: Endpoints,
         domain: Domain,
-        key: LocalAccount,
+        signer: Signer,
         *,
         watch: SenderWatch,
         told_block: Callable[[], int],
@@ -67,7 +67,7 @@ class ChainPayments:
     ) -> None:
         self.domain = domain
         self._endpoints = endpoints
-        self._key = key
+        self._signer = signer
         self._watch = watch
         self._told_block = told_block
         self._confirmations = confirmations
@@ -77,43 +77,73 @@ class ChainPayments:
         self._newest = 0
         self._waiting_since: dict[str, int] = {}
         self._read_from: Escrow | None = None
-        self._position: tuple[tuple[str, str, int], Position] | None = None
-        """As of the newest block that was looked at; `seen` tells it from all others."""
-        self._deployed_by: int | None = None
-        """A block in which the escrow was there: so it is in all later ones."""
+        self._seen: tuple[tuple[str, str, int], Position] | None = None
+        self._logs: tuple[int, set[tuple[int, str, str]]] | None = None
+        self._activity = 0
+        self._used = 0
+        self._has_code_from: int | None = None
 
     async def position(self) -> Position:
-        """Choose an endpoint, and read the final and the newest head."""
+        """Choose an endpoint, and read the final and the newest head; nothing where no block came since."""
         chosen = await self._endpoints.choose()
         if chosen.final < self._told_block():
             raise OldState(
                 f"{chosen.rpc.name} shows final block {chosen.final}, but block {self._told_block()} was "
                 "told before: old state, or the chain was set back"
             )
+        if self._seen is not None and self._seen[0] == (chosen.rpc.name, chosen.newest.hash, chosen.final):
+            return self._seen[1]
+        self._seen = None
         if self._read_from is None or self._read_from.rpc is not chosen.rpc:
             self._read_from = Escrow(chosen.rpc, self.domain.escrow)
+            self._logs = None
         self._newest = chosen.newest.number
-        seen = (chosen.rpc.url, chosen.newest.hash, chosen.final)
-        if self._position is not None and self._position[0] == seen:
-            return self._position[1]  # no new block since
-        epoch, commitment = await self._head_at(chosen.final)
-        settled = epoch
-        if chosen.final != self._newest:
-            settled = await self._escrow.last_epoch(block=self._newest)
-        position = Position(
+        active = await self._active(final=chosen.final)
+        head = await self._escrow.head(block=self._newest)
+        before = head if chosen.final == self._newest else await self._head_at(chosen.final)
+        found = Position(
             block=chosen.final,
             time=chosen.newest.time,
-            epoch=epoch,
-            commitment=commitment,
-            settled=settled,
+            epoch=before.last_epoch,
+            commitment=before.commitment,
+            settled=head.last_epoch,
+            active=active,
         )
-        self._position = seen, position
-        return position
+        self._seen = (chosen.rpc.name, chosen.newest.hash, chosen.final), found
+        return found
+
+    async def _active(self, *, final: int) -> int:
+        """Count the operator's transactions, and say as of which block the escrow last did anything.
+
+        NB: a hint only, to spare reading what cannot have changed: whoever goes by it looks again
+        from time to time, and every epoch is simulated before it is sent.
+        """
+        nonce = ("eth_getTransactionCount", (self._signer.address, hex(self._newest)))
+        since, known = self._logs or (final, None)
+        spans = {"address": self._escrow.address, "fromBlock": hex(since), "toBlock": hex(self._newest)}
+        try:
+            used, logs = await self._rpc.ask(nonce, ("eth_getLogs", (spans,)))
+            marks = {
+                (int(each["blockNumber"], 16), str(each["blockHash"]), str(each["logIndex"])) for each in logs
+            }
+        except (
+            ChainUnavailable,
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # no logs: anything may be new
+            (used,) = await self._rpc.ask(nonce)
+            known, marks = None, set()
+        # NB: other marks also mean other blocks: what was undone may have undone a debit.
+        if known is None or marks != {mark for mark in known if mark[0] >= since}:
+            self._activity = self._newest
+        self._used, self._logs = int(used, 16), (final, marks)
+        return self._activity
 
     async def account_for_sender(self) -> None:
         """Raise ForeignTransaction when somebody else sends with the operator's key."""
         try:
-            await self._watch.check(self._rpc, newest=self._newest)
+            await self._watch.check(self._rpc, newest=self._newest, used=self._used)
         except ForeignTransaction:
             self._metrics.foreign(found=True)
             raise
@@ -149,14 +179,27 @@ class ChainPayments:
             return False  # it reverted, which is a no
         return is_yes(answer)
 
-    async def simulate(self, bundle: Bundle) -> None:
+    async def simulate(self, settlement: Settlement, lines: Sequence[Line]) -> None:
         """Execute the call at the newest block without sending it."""
         await self._rpc.call(
             self._escrow.address,
-            settle_call(self._escrow.artifact, bundle),
-            sender=self._key.address,
+            settle_call(self._escrow.artifact, settlement, lines),
+            sender=self._signer.address,
             errors=self._escrow.artifact.errors,
         )
+
+    async def preview(self, settlement: Settlement, lines: Sequence[Line]) -> dict[str, Any]:
+        """Return the transaction that would be signed."""
+        fees = await self._fees()
+        transaction = await self._rpc.prepare(
+            self._signer.address,
+            to=self._escrow.address,
+            data=settle_call(self._escrow.artifact, settlement, lines),
+            nonce=await self._rpc.nonce(self._signer.address),
+            fees=fees,
+            errors=self._escrow.artifact.errors,
+        )
+        return {"from": self._signer.address, **transaction, "baseFeePerGas": fees.base}
 
     async def sign(
         self, bundle: Bundle, *, earlier: Sequence[SettlementTransaction]
@@ -165,7 +208,7 @@ class ChainPayments:
 
         Raises FeesTooHigh when that takes more than the ceiling.
         """
-        nonce = await self._rpc.nonce(self._key.address)
+        nonce = await self._rpc.nonce(self._signer.address)
         if nonce != self._watch.accounted:
             raise ChainUnavailable(f"nonce {nonce - 1} was used since this cycle looked: look first by whom")
         fees = await self._fees()
@@ -175,14 +218,15 @@ class ChainPayments:
             tip = max(fees.max_priority_fee, _bumped(rival.max_priority_fee_per_gas_wei))
             fees = replace(fees, max_fee=min(wanted, self._fee_ceiling), max_priority_fee=tip)
         fees = replace(fees, max_priority_fee=min(fees.max_priority_fee, fees.max_fee))
-        signed = await self._rpc.sign(
-            self._key,
+        transaction = await self._rpc.prepare(
+            self._signer.address,
             to=self._escrow.address,
-            data=settle_call(self._escrow.artifact, bundle),
+            data=settle_call(self._escrow.artifact, bundle.settlement, bundle.lines),
             nonce=nonce,
             fees=fees,
             errors=self._escrow.artifact.errors,
         )
+        signed = as_signed(await self._signer.sign_transaction(transaction), transaction, fees=fees)
         if any(one.hash == signed.hash for one in earlier):
             # NB: the ceiling left no room for a bump. (A rival of an abandoned epoch may pay as much:
             # that one is either mined soon, or forgotten, and then the nonce is free.)
@@ -220,7 +264,7 @@ class ChainPayments:
         when many blocks passed without taking it.
         """
         last = transactions[-1]
-        used = await self._rpc.nonce(self._key.address)
+        used = await self._rpc.nonce(self._signer.address)
         if used > last.nonce:
             found = await self._included(transactions)
             return found is None or not found.succeeded
@@ -243,7 +287,7 @@ class ChainPayments:
         """Return epoch and commitment as a name."""
         return f"epoch-{bundle.settlement.epoch:06d}-{bundle.commitment.hex()[:16]}"
 
-    def signature(self, bundle: Bundle) -> str | None:
+    async def signature(self, bundle: Bundle) -> str | None:
         """Return None: the transaction is what is signed."""
         return None
 
@@ -266,20 +310,22 @@ class ChainPayments:
         self._metrics.fee(fees.max_fee, above=False)
         return fees
 
-    async def _head_at(self, block: int) -> tuple[int, bytes]:
-        """Return the last epoch and its commitment at an old block: before the deployment, the genesis."""
-        if not await self._is_deployed(block):
-            return 0, genesis_commitment(self.domain)
-        epoch = await self._escrow.last_epoch(block=block)
-        return epoch, await self._escrow.commitment(epoch, block=block)
+    async def _head_at(self, block: int) -> Head:
+        """Return the head at an old block: before the escrow's deployment, its genesis."""
+        if await self._is_deployed(block):
+            return await self._escrow.head(block=block)
+        return Head(
+            last_epoch=0, commitment=genesis_commitment(self.domain), operator=to_hex(bytes(20)), paused=False
+        )
 
     async def _is_deployed(self, block: int) -> bool:
-        if self._deployed_by is not None and self._deployed_by <= block:
+        """Say whether the escrow was there at a block; asked until it was."""
+        if self._has_code_from is not None and block >= self._has_code_from:
             return True
-        if not await self._rpc.has_code(self._escrow.address, block=block):
-            return False
-        self._deployed_by = block
-        return True
+        found = await self._rpc.has_code(self._escrow.address, block=block)
+        if found:
+            self._has_code_from = block
+        return found
 
     async def _included(self, transactions: Sequence[SettlementTransaction]) -> Inclusion | None:
         for transaction in transactions:

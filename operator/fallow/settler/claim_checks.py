@@ -138,6 +138,12 @@ class _Said:
         return charged(self.ended, self.elapsed, longest=longest)
 
 
+def claim_of(obj: Mapping[str, Any]) -> Claim:
+    """Return what an epoch says about a PaymentClaim that was checked before."""
+    spec = PaymentClaimSpec.model_validate(obj["spec"])
+    return as_claim(spec, parse_amount(spec.amount, decimals=spec.terms.token_decimals))
+
+
 def _limit(text: str | None, money: Money) -> int | None:
     return None if text is None else parse_amount(text, decimals=money.decimals)
 

@@ -39,13 +39,16 @@ class Cycle:
         self._sender = Sender(parts)
         self._disputes = disputes
 
-    async def run(self) -> None:
-        """Do what can be done now. Raises Retryable, MoneyError or ApiError: look again later."""
+    async def run(self) -> bool:
+        """Do what can be done now, and say whether an epoch is under way.
+
+        Raises Retryable, MoneyError or ApiError: look again later.
+        """
         # 1. Look where money stands, and take into the books every epoch that became final.
         position = await self._parts.payments.position()
         # NB: before anything that can stop the cycle: a stolen key stops settling, not the answers.
         await self._disputes.look(position)
-        self._parts.history.follow(position.commitment)
+        await self._parts.history.follow(position.commitment)
         await self._parts.payments.account_for_sender()
         self._parts.metrics.looked(position)
 
@@ -64,17 +67,20 @@ class Cycle:
         if begun is not None:
             await self._sender.carry_on(*begun, position=position)
 
+        # 5. Tell claims that are in no epoch why.
+        await self._beginner.tell()
+        return begun is not None
+
     async def _begun(self, position: Position) -> tuple[JSON, Bundle] | None:
         """Return the next epoch as a predecessor of this process began it, or None."""
-        abandoned = set()
+        abandoned: set[str] = set()
         for obj in self._parts.hub.index.following(to_hex(position.commitment)):
             if state_of(obj) == "Abandoned":
                 abandoned.add(obj["spec"]["bundleHash"])
             else:
-                return obj, self._parts.archive.load(from_hex(obj["spec"]["bundleHash"]))
-        for bundle in self._parts.archive.followers(position.commitment):
+                return obj, await self._parts.archive.load(from_hex(obj["spec"]["bundleHash"]))
+        for bundle in await self._parts.archive.followers(position.commitment):
             if to_hex(bundle.hash) not in abandoned:
-                claims = self._parts.hub.claims
-                known = all(claims.get(one.name, namespace=one.namespace) for one in bundle.claims)
+                known = all(self._parts.hub.claims.get(one.key, uid=one.uid) for one in bundle.named)
                 return await self._parts.create(bundle, forgotten=not known), bundle
         return None

@@ -114,7 +114,7 @@ class DisputeWatch:
         if settlement is None:
             log.warning("a line of an epoch that this hub does not know is disputed", epoch=epoch, line=index)
             return dispute.open
-        leaves = EpochLeaves(self._parts.archive.load(from_hex(settlement["spec"]["bundleHash"])))
+        leaves = EpochLeaves(await self._parts.archive.load(from_hex(settlement["spec"]["bundleHash"])))
         if dispute.open and self._revealer is not None:
             await self._revealer.answer(module, leaves, dispute, now=position.time)
         await self._tell(await self._known(module, dispute, settlement, position), settlement, leaves)
@@ -145,8 +145,10 @@ class DisputeWatch:
         claims = leaves.claims_of_line(known.dispute.line)
         told = 0
         for start, count in ((0, 1), (1, len(claims))):
-            some = [leaves.bundle.claims[at] for at in claims[start : start + count]]
-            told += await hub.tell_claims(some, lambda obj: claim_disputed(obj, known, now=self._parts.now()))
+            some = [leaves.bundle.named[at] for at in claims[start : start + count]]
+            told += await hub.tell_settled(
+                some, lambda obj: claim_disputed(obj, known, now=self._parts.now())
+            )
             if told:
                 faults.reach(DisputePoint.FIRST_CLAIM_TOLD if start == 0 else DisputePoint.CLAIMS_TOLD)
         wanted = settlement_disputed(settlement, known, now=self._parts.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -9,9 +10,11 @@ import structlog
 from fallow.receipts.words import from_hex, to_hex
 from fallow.settler import statuses
 from fallow.settler.account_telling import AccountTeller
+from fallow.settler.bundle import Bundle
 from fallow.settler.faults import FaultPoint
 from fallow.settler.parts import Parts, state_of, transactions_of
-from fallow.settler.protocol import Position
+from fallow.settler.protocol import Position, Settled
+from fallow.settler.shelf import HeldClaim
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +33,7 @@ class Finisher:
     async def finish(self, position: Position) -> None:
         """Bring every Settlement up to a final epoch to its end."""
         await self._notice_undone()
-        for obj in self._restored():
+        for obj in await self._restored():
             await self._parts.hub.create_settlement(obj)
         for obj in self._parts.hub.index.unfinished():
             epoch = obj["spec"]["epoch"]
@@ -62,7 +65,7 @@ class Finisher:
         undone_left = any(statuses.is_undone(obj) for obj in self._parts.hub.index.unfinished())
         self._parts.metrics.undone(is_undone=undone_left)
 
-    def _restored(self) -> list[JSON]:
+    async def _restored(self) -> list[JSON]:
         """Return Settlements that this hub lacks: it was restored from before they were made."""
         index, history = self._parts.hub.index, self._parts.history
         seen = index.deletions, history.generation
@@ -75,26 +78,25 @@ class Finisher:
             log.warning("this hub is behind its settlements: replaying the archive", epochs=len(lacking))
         else:
             self._looked_up = history.epochs
-        return [self._parts.settlement(self._parts.archive.find(each), forgotten=True) for each in lacking]
+        return [
+            await self._parts.settlement(await self._parts.archive.find(each), forgotten=True)
+            for each in lacking
+        ]
 
     async def _finish_one(self, obj: JSON, position: Position) -> None:
-        bundle = self._parts.archive.load(from_hex(obj["spec"]["bundleHash"]))
+        bundle = await self._parts.archive.load(from_hex(obj["spec"]["bundleHash"]))
         settled = await self._parts.payments.settled(bundle, transactions_of(obj), position=position)
         self._parts.faults.reach(FaultPoint.CONFIRMED)
         # NB: strictly before its claims. The hub counts a Settled claim until it sees a balance of
         # that block or later; the other way round it would for a moment count neither.
         await self._accounts.tell(position, payers={line.payer for line in bundle.lines})
         self._parts.faults.reach(FaultPoint.ACCOUNTS_TOLD)
-        wanted = []
-        for paid in bundle.claims:
-            claim = self._parts.hub.claims.get(paid.name, namespace=paid.namespace)
-            if claim is None or claim["metadata"]["uid"] != paid.uid:
-                continue  # told before, or the hub was restored to before it was written
-            wanted.append((claim, statuses.claim_settled(claim, bundle, settled, now=self._parts.now())))
-        await self._parts.hub.set_statuses(self._parts.hub.claims, wanted[:1])
-        if wanted:
+        wanted = self._settled(bundle, settled)
+        first = next(wanted, None)  # none: all were told before, or the hub was restored to before them
+        if first is not None:
+            await self._parts.hub.tell_claims([first])
             self._parts.faults.reach(FaultPoint.FIRST_CLAIM_SETTLED)
-        await self._parts.hub.set_statuses(self._parts.hub.claims, wanted[1:])
+        await self._parts.hub.tell_claims(wanted)
         self._parts.faults.reach(FaultPoint.CLAIMS_SETTLED)
         done = statuses.settlement_confirmed(obj, settled, now=self._parts.now())
         await self._parts.hub.set_status(self._parts.hub.settlements, obj, done)
@@ -102,9 +104,17 @@ class Finisher:
         log.info(
             "epoch settled",
             epoch=bundle.settlement.epoch,
-            claims=len(bundle.claims),
+            claims=len(bundle.named),
             lines=len(bundle.lines),
             block=settled.block,
             transaction=settled.transaction,
         )
         self._parts.faults.reach(FaultPoint.FINISHED)
+
+    def _settled(self, bundle: Bundle, settled: Settled) -> Iterator[tuple[HeldClaim, JSON]]:
+        """Return the claims that are to be told, each with what."""
+        for paid in bundle.named:
+            claim = self._parts.hub.claims.get(paid.key, uid=paid.uid)
+            if claim is not None:
+                told = statuses.claim_settled(claim.as_read(), bundle, settled, now=self._parts.now())
+                yield claim, told

@@ -1,28 +1,31 @@
 """The hub's objects as the settler sees and writes them: views kept by watches, checked writes.
 
 Each write carries the version it was read at and asks first whether this process still leads; the
-answer enters the view at once.
+answer enters the view at once. Claims are many: they are kept on a `Shelf`, read again in full when
+an epoch is made of them, and told by a bounded number of writers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from fallow.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
+from fallow.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound, NotLeading
 from fallow.kube.client import ApiServer
 from fallow.kube.compare_and_set import write_status
 from fallow.kube.kinds import ACCOUNT, NAMESPACE, PAYMENT_CLAIM, SETTLEMENT
 from fallow.kube.resource import Resource
-from fallow.kube.view import View
+from fallow.kube.view import Followed, View
 from fallow.kube.watch import Reflector
 from fallow.receipts.typed_data import Domain
 from fallow.receipts.words import to_hex
-from fallow.settler.bundle import BundledClaim
+from fallow.settler.bundle import Named
+from fallow.settler.claim_checks import CheckedClaim
 from fallow.settler.settlement_index import SettlementIndex
+from fallow.settler.shelf import HeldClaim, Shelf
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,7 @@ class HubObjects:
         api: ApiServer,
         *,
         domain: Domain,
+        check: Callable[[JSON], CheckedClaim],
         may_write: Callable[[], None],
         system_namespace: str,
         in_flight: int,
@@ -52,24 +56,29 @@ class HubObjects:
         self._domain = domain
         self._system_namespace = system_namespace
         self._check_leading = may_write
-        self._in_flight = asyncio.Semaphore(in_flight)
+        self._writers = in_flight
         self.changed = asyncio.Event()
-        self.claims = View(PAYMENT_CLAIM, dirty=self.changed)
+        self.claims = Shelf(check, dirty=self.changed)
         self.index = SettlementIndex(self._is_own)
         """This hub's own Settlements on this chain and escrow."""
         self.settlements = View(SETTLEMENT, dirty=self.changed, on_change=self.index.changed)
         self.accounts = View(ACCOUNT, dirty=self.changed)
         self.namespaces = View(NAMESPACE)
-        selectors = {id(self.claims): _UNFINISHED}
+        followed: list[tuple[Followed, str | None]] = [
+            (self.claims, _UNFINISHED),
+            (self.settlements, None),
+            (self.accounts, None),
+            (self.namespaces, None),
+        ]
         self._reflectors = [
             Reflector(
                 api,
                 view,
-                field_selector=selectors.get(id(view)),
+                field_selector=selector,
                 page_size=page_size,
                 silence_seconds=silence_seconds,
             )
-            for view in (self.claims, self.settlements, self.accounts, self.namespaces)
+            for view, selector in followed
         ]
 
     async def follow(self) -> None:
@@ -135,7 +144,7 @@ class HubObjects:
         view.apply(written)
         return written
 
-    async def tell_claims(self, claims: Iterable[BundledClaim], status_of: Callable[[JSON], JSON]) -> int:
+    async def tell_settled(self, claims: Iterable[Named], status_of: Callable[[JSON], JSON]) -> int:
         """Write to claims that no view holds any more, since they are settled; returns how many changed.
 
         One that is gone, or is another of that name, is passed over. Raises Conflict and the other
@@ -143,45 +152,98 @@ class HubObjects:
         """
         changed = 0
 
-        async def one(claim: BundledClaim) -> None:
+        async def one(claim: Named) -> None:
             nonlocal changed
-            async with self._in_flight:
-                try:
-                    read = await self._api.get(PAYMENT_CLAIM, claim.name, namespace=claim.namespace)
-                    wanted = status_of(read)
-                    if read["metadata"]["uid"] != claim.uid or wanted == (read.get("status") or {}):
-                        return
-                    self._check_leading()
-                    await write_status(self._api, PAYMENT_CLAIM, read, wanted)
-                except NotFound:
+            try:
+                read = await self._api.get(PAYMENT_CLAIM, claim.name, namespace=claim.namespace)
+                wanted = status_of(read)
+                if read["metadata"]["uid"] != claim.uid or wanted == (read.get("status") or {}):
                     return
-                changed += 1
+                self._check_leading()
+                await write_status(self._api, PAYMENT_CLAIM, read, wanted, brief=True)
+            except NotFound:
+                return
+            changed += 1
 
-        results = await asyncio.gather(*(one(each) for each in claims), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await self._side_by_side(one, claims)
         return changed
 
     async def set_statuses(self, view: View, wanted: Iterable[tuple[JSON, JSON]]) -> None:
-        """Write many (object as read, status) side by side.
+        """Write many (object as read, status), a bounded number of them at once.
 
         An object that is gone is passed over: there is nobody to tell. So is one whose status the
         API server finds invalid: that is a mistake here, and must not keep others from their
         money. Other errors are raised after all were tried; what was written stays.
         """
 
-        async def one(read: JSON, status: JSON) -> None:
-            async with self._in_flight:
+        async def one(each: tuple[JSON, JSON]) -> None:
+            read, status = each
+            try:
+                await self.set_status(view, read, status)
+            except NotFound:
+                view.forget(read)
+                log.warning("gone before it was told", name=read["metadata"]["name"])
+
+        await self._side_by_side(one, wanted)
+
+    async def tell_claims(self, wanted: Iterable[tuple[HeldClaim, JSON]]) -> None:
+        """Write the statuses of many claims, as `set_statuses` does; `wanted` is drawn from as they go."""
+
+        async def one(each: tuple[HeldClaim, JSON]) -> None:
+            claim, status = each
+            self._check_leading()
+            try:
+                written = await write_status(self._api, PAYMENT_CLAIM, claim.as_read(), status, brief=True)
+            except NotFound:
+                self.claims.gone(claim)
+                log.warning("gone before it was told", name=claim.name)
+            else:
+                version = int(written["metadata"]["resourceVersion"])
+                self.claims.told(claim, version=version, status=status)
+
+        await self._side_by_side(one, wanted)
+
+    async def read_claims(self, claims: Sequence[HeldClaim]) -> AsyncIterator[tuple[HeldClaim, JSON]]:
+        """Read claims again in full, some at a time, in their order.
+
+        Raises Conflict when one is gone or is not what was checked: then it is forgotten, and
+        everything has to be looked at again.
+        """
+        for at in range(0, len(claims), self._writers):
+            some = claims[at : at + self._writers]
+            found = await asyncio.gather(
+                *(
+                    self._api.get(PAYMENT_CLAIM, one.name, namespace=one.namespace, cached=True)
+                    for one in some
+                ),
+                return_exceptions=True,
+            )
+            for one, obj in zip(some, found, strict=True):
+                if isinstance(obj, NotFound) or (isinstance(obj, dict) and one.says_other_than(obj)):
+                    self.claims.gone(one)
+                    raise Conflict(
+                        f"claim {one.namespace}/{one.name} changed since it was checked", status=409
+                    )
+                if isinstance(obj, BaseException):
+                    raise obj
+                yield one, obj
+
+    async def _side_by_side(self, do: Callable[[Any], Awaitable[None]], wanted: Iterable[Any]) -> None:
+        failed: list[BaseException] = []
+        left = iter(wanted)
+
+        async def work() -> None:
+            for each in left:  # drawn from by all: each takes the next
                 try:
-                    await self.set_status(view, read, status)
-                except NotFound:
-                    view.forget(read)
-                    log.warning("gone before it was told", name=read["metadata"]["name"])
+                    await do(each)
                 except Invalid as error:
                     log.error("status refused by the API server", error=str(error))
+                except NotLeading as error:
+                    failed.append(error)
+                    return
+                except Exception as error:
+                    failed.append(error)
 
-        results = await asyncio.gather(*(one(*each) for each in wanted), return_exceptions=True)
-        failed = [result for result in results if isinstance(result, BaseException)]
+        await asyncio.gather(*(work() for _ in range(self._writers)))
         if failed:
             raise next((error for error in failed if not isinstance(error, ApiError)), failed[0])

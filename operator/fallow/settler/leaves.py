@@ -73,10 +73,9 @@ class EpochLeaves:
             merkle.proof_in(self._allocation_tree, self._allocation_leaves[index]),
         )
 
-    @property
+    @cached_property
     def _entries(self) -> Sequence[Any]:
-        entries: Sequence[Any] = self.bundle.content["claims"]
-        return entries
+        return list(self.bundle.entries())
 
     @cached_property
     def _claim_leaves(self) -> list[bytes]:

@@ -9,15 +9,14 @@ unnoticed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from eth_account.signers.local import LocalAccount
 from pydantic import ValidationError
 
 from fallow.receipts.contract_signatures import ContractSignature
 from fallow.receipts.epochs import MAX_LINE_AMOUNT, Line, commitment, genesis_commitment, pack_lines
 from fallow.receipts.messages import Settlement
-from fallow.receipts.typed_data import Domain, check_signed_by, sign
+from fallow.receipts.typed_data import Domain, check_signed_by
 from fallow.receipts.words import from_hex, keccak, to_hex
 from fallow.resources.money import parse_amount
 from fallow.resources.settlement import SettlementSpec, SettlementTransaction
@@ -25,13 +24,16 @@ from fallow.settler.accounts import limit_of, payer_of
 from fallow.settler.bundle import Bundle
 from fallow.settler.protocol import JSON, Position, Purse, Settled
 from fallow.settler.refusals import ArchiveDamaged, PayerRefused
+from fallow.settler.settlement_index import SettlementIndex
+from fallow.settler.signing import Signer
 
 
 class LedgerPayments:
     """Payments in the hub's own books.
 
-    `settlements` and `accounts` give the present objects, `charged` what a payer was debited so far
-    (smallest units), `unix_now` the time.
+    `index` has the Settlements, `accounts` gives the present Accounts and `accounts_version` a number
+    that rises when they change, `charged` what a payer was debited so far (smallest units), `unix_now`
+    the time.
     """
 
     mode: Literal["chain", "ledger"] = "ledger"
@@ -39,33 +41,46 @@ class LedgerPayments:
     def __init__(
         self,
         domain: Domain,
-        key: LocalAccount,
+        signer: Signer,
         *,
         decimals: int,
-        settlements: Callable[[], Iterable[JSON]],
+        index: SettlementIndex,
         accounts: Callable[[], Iterable[JSON]],
+        accounts_version: Callable[[], int],
         charged: Callable[[str], int],
         unix_now: Callable[[], int],
     ) -> None:
         self.domain = domain
-        self._key = key
+        self._signer = signer
         self._decimals = decimals
-        self._settlements = settlements
+        self._index = index
         self._accounts = accounts
+        self._accounts_version = accounts_version
+        self._limits: tuple[int, dict[str, int]] = (-1, {})
         self._charged = charged
         self._unix_now = unix_now
-        self._verified: dict[str, tuple[int, bytes]] = {}
+        self._deletions = -1
+        self._epoch, self._last = 0, genesis_commitment(domain)
 
     async def position(self) -> Position:
         """Return the end of the chain of Settlements. Raises ArchiveDamaged when one does not verify."""
-        by_epoch = {obj["spec"]["epoch"]: obj for obj in self._settlements()}
-        epoch, last = 0, genesis_commitment(self.domain)
-        while epoch + 1 in by_epoch:
-            found = self._verify(by_epoch[epoch + 1], previous=last)
-            epoch, last = epoch + 1, found
-        if len(by_epoch) > epoch:
-            raise ArchiveDamaged(f"the ledger has epochs beyond {epoch}, but not epoch {epoch + 1}")
-        return Position(block=epoch, time=self._unix_now(), epoch=epoch, commitment=last, settled=epoch)
+        if self._deletions != self._index.deletions:  # what was verified may be gone: begin anew
+            self._deletions = self._index.deletions
+            self._epoch, self._last = 0, genesis_commitment(self.domain)
+        while found := self._index.of_epoch(self._epoch + 1):
+            self._last = self._verify(found[-1], previous=self._last)
+            self._epoch += 1
+        if self._index.last_epoch > self._epoch:
+            raise ArchiveDamaged(
+                f"the ledger has epochs beyond {self._epoch}, but not epoch {self._epoch + 1}"
+            )
+        return Position(
+            block=self._epoch,
+            time=self._unix_now(),
+            epoch=self._epoch,
+            commitment=self._last,
+            settled=self._epoch,
+        )
 
     async def account_for_sender(self) -> None:
         """Do nothing: a ledger has no transactions."""
@@ -75,20 +90,25 @@ class LedgerPayments:
 
         Accounts with an authorization are a chain's: nobody has set a credit limit there.
         """
-        limits = [
-            limit
-            for account in self._accounts()
-            if payer_of(account) == payer and not account["spec"].get("authorization")
-            for limit in [limit_of(account, decimals=self._decimals)]
-            if limit is not None
-        ]
+        limit = self._limit_of(payer)
         return Purse(
-            bound=bool(limits),
-            balance=max(0, max(limits, default=0) - self._charged(payer)),
+            bound=limit is not None,
+            balance=max(0, (limit or 0) - self._charged(payer)),
             cap=MAX_LINE_AMOUNT,
             debitable_from=0,
             under_notice=0,
         )
+
+    def _limit_of(self, payer: str) -> int | None:
+        version = self._accounts_version()
+        if self._limits[0] != version:  # all of them at once: they are asked for payer by payer
+            limits: dict[str, int] = {}
+            for account in self._accounts():
+                name, limit = payer_of(account), limit_of(account, decimals=self._decimals)
+                if name is not None and limit is not None and not account["spec"].get("authorization"):
+                    limits[name] = max(limit, limits.get(name, 0))
+            self._limits = version, limits
+        return self._limits[1].get(payer)
 
     async def payee_is_active(self, payee: str, *, position: Position) -> bool:
         """Say yes: a ledger's payees are the hub admin's to accept."""
@@ -102,16 +122,20 @@ class LedgerPayments:
         """Never asked: in a ledger nobody signs for a payer."""
         return False
 
-    async def simulate(self, bundle: Bundle) -> None:
+    async def simulate(self, settlement: Settlement, lines: Sequence[Line]) -> None:
         """Raise PayerRefused when an epoch is more than a payer's credit."""
         position = await self.position()
         debits: dict[str, int] = {}
-        for line in bundle.lines:
+        for line in lines:
             debits[line.payer] = debits.get(line.payer, 0) + line.amount
         for payer, debit in debits.items():
             purse = await self.purse(payer, position=position, final=True)
             if debit > purse.balance:
                 raise PayerRefused("InsufficientBalance", (payer, debit, purse.balance))
+
+    async def preview(self, settlement: Settlement, lines: Sequence[Line]) -> dict[str, Any]:
+        """Return who would sign the Settlement."""
+        return {"from": self._signer.address}
 
     async def sign(
         self, bundle: Bundle, *, earlier: Sequence[SettlementTransaction]
@@ -140,17 +164,12 @@ class LedgerPayments:
         """Return the epoch's number as a name: there can be only one."""
         return f"epoch-{bundle.settlement.epoch:06d}"
 
-    def signature(self, bundle: Bundle) -> str | None:
+    async def signature(self, bundle: Bundle) -> str | None:
         """Return the settler's signature over the commitment."""
-        return sign(self.domain, bundle.settlement, key=self._key)
+        return await self._signer.sign_message(self.domain, bundle.settlement)
 
     def _verify(self, obj: JSON, *, previous: bytes) -> bytes:
         """Return a Settlement's commitment, checked against its content, signature and predecessor."""
-        uid = obj["metadata"]["uid"]
-        if uid in self._verified:
-            epoch, known = self._verified[uid]
-            if epoch == obj["spec"]["epoch"] and from_hex(obj["spec"]["previousCommitment"]) == previous:
-                return known
         try:
             spec = SettlementSpec.model_validate(obj["spec"])
         except ValidationError as error:
@@ -169,6 +188,5 @@ class LedgerPayments:
         )
         if spec.commitment != to_hex(commitment(message)):
             raise ArchiveDamaged(f"the Settlement of epoch {spec.epoch} is not what its commitment says")
-        check_signed_by(self._key.address, self.domain, message, signature=spec.signature or "")
-        self._verified[uid] = spec.epoch, from_hex(spec.commitment)
+        check_signed_by(self._signer.address, self.domain, message, signature=spec.signature or "")
         return from_hex(spec.commitment)

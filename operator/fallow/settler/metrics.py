@@ -72,7 +72,7 @@ class SettlerMetrics:
     def settled(self, bundle: Bundle, settled: Settled) -> None:
         """Note a settled epoch."""
         self._epochs.inc()
-        self._claims.inc(len(bundle.claims))
+        self._claims.inc(len(bundle.named))
         self._gas.inc(settled.gas_used or 0)
 
     def fee(self, wei: int, *, above: bool) -> None:

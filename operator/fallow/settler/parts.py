@@ -12,7 +12,7 @@ import structlog
 from fallow.resources.naming import ANNOTATION_UNFOLDED
 from fallow.settings import EpochSettings
 from fallow.settler import statuses
-from fallow.settler.archive import DirectoryArchive
+from fallow.settler.archive import Archive
 from fallow.settler.bundle import Bundle
 from fallow.settler.claim_checks import Money
 from fallow.settler.contract_payers import ContractPayers
@@ -32,11 +32,11 @@ JSON = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """One settler's parts. `unix_now` gives Unix seconds."""
+    """One settler's parts. `unix_now` gives Unix seconds, `monotonic` seconds of a clock that never steps."""
 
     hub: HubObjects
     payments: Payments
-    archive: DirectoryArchive
+    archive: Archive
     history: History
     money: Money
     salt_key: bytes
@@ -45,12 +45,13 @@ class Parts:
     metrics: SettlerMetrics
     unix_now: Callable[[], int]
     contract_payers: ContractPayers
+    monotonic: Callable[[], float]
 
     def now(self) -> datetime:
         """Return the time for conditions."""
         return datetime.fromtimestamp(self.unix_now(), UTC)
 
-    def settlement(self, bundle: Bundle, *, forgotten: bool = False) -> JSON:
+    async def settlement(self, bundle: Bundle, *, forgotten: bool = False) -> JSON:
         """Return the Settlement object of a bundle.
 
         `forgotten` marks one whose claims this hub does not know any more: it then schedules nothing
@@ -60,7 +61,7 @@ class Parts:
             bundle,
             name=self.payments.settlement_name(bundle),
             mode=self.payments.mode,
-            signature=self.payments.signature(bundle),
+            signature=await self.payments.signature(bundle),
         )
         if forgotten:
             made["metadata"]["annotations"] = {ANNOTATION_UNFOLDED: "true"}
@@ -68,7 +69,7 @@ class Parts:
 
     async def create(self, bundle: Bundle, *, forgotten: bool = False) -> JSON:
         """Create a bundle's Settlement, or find it created."""
-        made = await self.hub.create_settlement(self.settlement(bundle, forgotten=forgotten))
+        made = await self.hub.create_settlement(await self.settlement(bundle, forgotten=forgotten))
         self.faults.reach(FaultPoint.SETTLEMENT_CREATED)
         return made
 

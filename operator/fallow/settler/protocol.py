@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from fallow.receipts.contract_signatures import ContractSignature
+from fallow.receipts.epochs import Line
+from fallow.receipts.messages import Settlement
 from fallow.receipts.typed_data import Domain
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.bundle import Bundle
@@ -29,6 +31,9 @@ class Position:
     """Its commitment."""
     settled: int
     """The last epoch that is settled at all; the one after `epoch` may still be undone."""
+    active: int = 0
+    """The newest block as of which payers or payees may have changed; what was read of them as of it,
+    or later, still holds, but for what time alone changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +99,12 @@ class Payments(Protocol):
         """
         ...
 
-    async def simulate(self, bundle: Bundle) -> None:
+    async def simulate(self, settlement: Settlement, lines: Sequence[Line]) -> None:
         """Raise the EscrowRefused with which settling would fail now."""
+        ...
+
+    async def preview(self, settlement: Settlement, lines: Sequence[Line]) -> dict[str, Any]:
+        """Return what would be sent, or signed, to settle this; for people."""
         ...
 
     async def sign(
@@ -133,6 +142,6 @@ class Payments(Protocol):
         """Return the name of the epoch's Settlement object."""
         ...
 
-    def signature(self, bundle: Bundle) -> str | None:
+    async def signature(self, bundle: Bundle) -> str | None:
         """Return the signature that the Settlement itself carries, in ledger mode."""
         ...

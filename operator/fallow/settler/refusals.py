@@ -3,7 +3,9 @@
     Retryable
     ├── ChainUnavailable       no RPC endpoint answers, or one answers nonsense: look again later
     │   └── OldState           what answers is behind what was seen before: wait until it is not
-    └── FeesTooHigh            a transaction would cost more than the ceiling: wait, and say so
+    ├── FeesTooHigh            a transaction would cost more than the ceiling: wait, and say so
+    ├── ArchiveUnavailable     the store of the archive does not answer, or refuses: look again later
+    └── SignerUnavailable      the remote signer does not answer, or refuses: look again later
     MoneyError
     ├── ClaimRefused           this claim can never be paid as it is: it is marked Refused
     ├── EscrowRefused          the contract reverted; carries the error's name and values
@@ -16,6 +18,7 @@
     ├── Undone                 a final epoch was undone and cannot happen again as it was: a person's turn
     ├── TransactionFailed      mined, and reverted there: the world changed since it was simulated
     ├── NotSettled             there is no such epoch (yet)
+    ├── SignerLies             the remote signer returned something else than was to be signed
     ├── Behind                 chain or archive know more than this hub: a person restores it
     └── ArchiveDamaged         a bundle is missing or not what its name says
 
@@ -45,6 +48,14 @@ class OldState(ChainUnavailable):
     """The chain as shown is older than what was seen, or told, before: a replica that lags, or a
     chain that was set back and grows again.
     """
+
+
+class ArchiveUnavailable(Retryable):
+    """The store of the archive does not answer, or refuses."""
+
+
+class SignerUnavailable(Retryable):
+    """The remote signer does not answer, or refuses."""
 
 
 class FeesTooHigh(Retryable):
@@ -123,6 +134,10 @@ class TransactionFailed(MoneyError):
 
 class NotSettled(MoneyError):
     """An epoch that somebody asks about is not settled."""
+
+
+class SignerLies(MoneyError):
+    """The remote signer returned something else than was to be signed: a person's turn."""
 
 
 class Behind(MoneyError):

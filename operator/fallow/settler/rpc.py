@@ -17,7 +17,7 @@ import aiohttp
 from eth_account.signers.local import LocalAccount
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception, Web3RPCError
-from web3.types import TxParams
+from web3.types import RPCEndpoint, TxParams
 
 from fallow.receipts.words import checksummed, keccak, to_hex
 from fallow.settler.refusals import ChainUnavailable, FeesTooHigh, from_revert
@@ -110,6 +110,7 @@ class Rpc:
         self.w3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(self.provider)
         # It asks for the chain's number before each call, to compare it with one that we never give.
         self.w3.middleware_onion.remove("validation")
+        self._takes_batches = True
 
     async def __aenter__(self) -> Self:
         # web3's own session opens a connection for each request.
@@ -124,6 +125,31 @@ class Rpc:
     async def close(self) -> None:
         """Close its connections."""
         await self.provider.disconnect()
+
+    async def ask(self, *calls: tuple[str, Sequence[Any]]) -> list[Any]:
+        """Ask several things (method, parameters) in one request; returns what was answered, as JSON.
+
+        For what is asked all the time: a tenth of what web3's own ways cost. Raises
+        ChainUnavailable when any of it was not answered.
+        """
+        if len(calls) > 1 and self._takes_batches:
+            with self.failures():
+                found = await self.provider.make_batch_request([(RPCEndpoint(m), list(p)) for m, p in calls])
+            if isinstance(found, list) and len(found) == len(calls):
+                return [self._result(each) for each in found]
+            self._takes_batches = False  # some endpoints take one question at a time
+        results = []
+        for method, parameters in calls:
+            with self.failures():
+                answer = await self.provider.make_request(RPCEndpoint(method), list(parameters))
+            results.append(self._result(answer))
+        return results
+
+    def _result(self, answer: Any) -> Any:
+        if not isinstance(answer, Mapping) or "result" not in answer:
+            error = answer.get("error") if isinstance(answer, Mapping) else answer
+            raise self._unavailable(str(error.get("message") if isinstance(error, Mapping) else error))
+        return answer["result"]
 
     async def chain_id(self) -> int:
         """Return the chain's number."""
@@ -143,13 +169,15 @@ class Rpc:
 
     async def block(self, block: Block = "latest") -> SeenBlock:
         """Return a block. Raises ChainUnavailable when the endpoint does not have it."""
+        (found,) = await self.ask(("eth_getBlockByNumber", (block_word(block), False)))
         with self.failures():
-            found = await self.w3.eth.get_block(block)  # type: ignore[arg-type]
-            return SeenBlock(
-                number=int(found["number"]),
-                hash=to_hex(bytes(found["hash"])),
-                time=int(found["timestamp"]),
-            )
+            if not isinstance(found, Mapping):
+                raise ValueError(f"there is no block {block}")
+            try:
+                number, time = int(found["number"], 16), int(found["timestamp"], 16)
+                return SeenBlock(number=number, hash=str(found["hash"]).lower(), time=time)
+            except (KeyError, TypeError) as error:
+                raise ValueError("what should be a block is none") from error
 
     async def sent(self, sender: str, nonce: int, *, block: int) -> SentTransaction | None:
         """Return the transaction of `sender` with `nonce` in a block, or None."""
@@ -240,6 +268,35 @@ class Rpc:
         with self.failures():
             return int(await self.w3.eth.get_transaction_count(checksummed(address), block))  # type: ignore[arg-type]
 
+    async def prepare(
+        self,
+        sender: str,
+        *,
+        to: str | None,
+        data: bytes,
+        nonce: int,
+        fees: Fees,
+        errors: Mapping[bytes, tuple[str, list[str]]] | None = None,
+    ) -> dict[str, Any]:
+        """Return a transaction (contract creation when `to` is None), ready to be signed.
+
+        Its gas limit is the estimate and 30 %; the estimate is an execution too, so what reverts
+        raises here.
+        """
+        transaction: dict[str, Any] = {"data": to_hex(data), "value": 0}
+        if to is not None:
+            transaction["to"] = checksummed(to)
+        with self.failures(errors):
+            estimate = int(await self.w3.eth.estimate_gas({"from": sender, **transaction}))  # type: ignore[typeddict-item]
+        return transaction | {
+            "chainId": await self.chain_id(),
+            "type": 2,
+            "nonce": nonce,
+            "gas": estimate * _GAS_SLACK_PERCENT // 100,
+            "maxFeePerGas": fees.max_fee,
+            "maxPriorityFeePerGas": fees.max_priority_fee,
+        }
+
     async def sign(
         self,
         key: LocalAccount,
@@ -250,29 +307,9 @@ class Rpc:
         fees: Fees,
         errors: Mapping[bytes, tuple[str, list[str]]] | None = None,
     ) -> SignedTransaction:
-        """Sign a transaction (contract creation when `to` is None) without sending it.
-
-        Its gas limit is the estimate and 30 %; the estimate is an execution too, so what reverts
-        raises here.
-        """
-        transaction: dict[str, Any] = {"from": key.address, "data": to_hex(data), "value": 0}
-        if to is not None:
-            transaction["to"] = checksummed(to)
-        with self.failures(errors):
-            estimate = int(await self.w3.eth.estimate_gas(transaction))  # type: ignore[arg-type]
-        transaction |= {
-            "chainId": await self.chain_id(),
-            "type": 2,
-            "nonce": nonce,
-            "gas": estimate * _GAS_SLACK_PERCENT // 100,
-            "maxFeePerGas": fees.max_fee,
-            "maxPriorityFeePerGas": fees.max_priority_fee,
-        }
-        signed = key.sign_transaction({name: v for name, v in transaction.items() if name != "from"})
-        raw = bytes(signed.raw_transaction)
-        return SignedTransaction(
-            hash=to_hex(keccak(raw)), raw=to_hex(raw), nonce=nonce, gas_limit=transaction["gas"], fees=fees
-        )
+        """Prepare and sign a transaction without sending it. Raises as `prepare` does."""
+        transaction = await self.prepare(key.address, to=to, data=data, nonce=nonce, fees=fees, errors=errors)
+        return as_signed(bytes(key.sign_transaction(transaction).raw_transaction), transaction, fees=fees)
 
     async def broadcast(self, raw: str) -> None:
         """Hand a signed transaction to the network.
@@ -330,6 +367,22 @@ class Rpc:
 
 class _Unknown(ChainUnavailable):
     """The endpoint does not know the transaction."""
+
+
+def as_signed(raw: bytes, transaction: Mapping[str, Any], *, fees: Fees) -> SignedTransaction:
+    """Return a transaction and the bytes that it was signed to."""
+    return SignedTransaction(
+        hash=to_hex(keccak(raw)),
+        raw=to_hex(raw),
+        nonce=transaction["nonce"],
+        gas_limit=transaction["gas"],
+        fees=fees,
+    )
+
+
+def block_word(block: Block) -> str:
+    """Return a block as JSON-RPC names it."""
+    return hex(block) if isinstance(block, int) else block
 
 
 def _without_secrets(url: str) -> str:

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from eth_abi.exceptions import DecodingError
 
-from fallow.receipts.epochs import pack_lines
+from fallow.receipts.epochs import Line, pack_lines
+from fallow.receipts.messages import Settlement
 from fallow.receipts.words import checksummed
 from fallow.resources.settlement import SettlementTransaction
 from fallow.settler.abi import Artifact, artifact
-from fallow.settler.archive import DirectoryArchive
-from fallow.settler.bundle import Bundle
+from fallow.settler.archive import Archive
 from fallow.settler.refusals import ArchiveDamaged, ChainUnavailable, ForeignTransaction
 from fallow.settler.rpc import Rpc, SentTransaction
 
@@ -35,7 +35,7 @@ class SenderWatch:
         *,
         recorded: Callable[[int], Sequence[SettlementTransaction]],
         confirmed: Callable[[], Iterable[int]],
-        is_ours: Callable[[SentTransaction], bool],
+        is_ours: Callable[[SentTransaction], Awaitable[bool]],
         resumed: Callable[[], Awaitable[int]],
     ) -> None:
         self._address = address
@@ -46,13 +46,17 @@ class SenderWatch:
         self._accounted: int | None = None
 
     @property
+    def address(self) -> str:
+        """The operator's address."""
+        return self._address
+
+    @property
     def accounted(self) -> int:
         """Below which nonce everything is accounted for: the only nonce to sign with."""
         return self._accounted or 0
 
-    async def check(self, rpc: Rpc, *, newest: int) -> None:
-        """Raise ForeignTransaction when a nonce below the newest block's count is not accounted for."""
-        used = await rpc.nonce(self._address, block=newest)
+    async def check(self, rpc: Rpc, *, newest: int, used: int) -> None:
+        """Raise ForeignTransaction when a nonce below `used`, the newest block's count, is a stranger's."""
         # NB: blocks may have been undone: what is mined anew has to be looked at anew.
         first = min(self.accounted, used)
         trusted: set[int] = set(self._confirmed()) if self._accounted is None else set()
@@ -83,7 +87,7 @@ class SenderWatch:
                 f"{rpc.name}: nonce {nonce} of the operator is used, by nothing in its blocks"
             )
         block, transaction = found
-        if not self._is_ours(transaction):
+        if not await self._is_ours(transaction):
             raise self._foreign(nonce, f"{transaction.hash} in block {block}")
 
     async def _find(self, rpc: Rpc, nonce: int, *, newest: int) -> tuple[int, SentTransaction] | None:
@@ -106,7 +110,7 @@ class SenderWatch:
         )
 
 
-def settles_a_bundle(sent: SentTransaction, *, escrow: str, archive: DirectoryArchive) -> bool:
+async def settles_a_bundle(sent: SentTransaction, *, escrow: str, archive: Archive) -> bool:
     """Say whether a transaction is exactly the settling of an epoch that the archive holds.
 
     Then it pays what the settler meant to pay, whoever sent it, and happens once.
@@ -114,20 +118,21 @@ def settles_a_bundle(sent: SentTransaction, *, escrow: str, archive: DirectoryAr
     contract = artifact("FallowEscrow")
     try:
         *_, bundle_hash = contract.arguments("settle", sent.data)
-        bundle = archive.load(bytes(bundle_hash))
+        bundle = await archive.load(bytes(bundle_hash))
     except (DecodingError, ArchiveDamaged):
         return False
-    return sent.to == checksummed(escrow) and settle_call(contract, bundle) == sent.data
+    return (
+        sent.to == checksummed(escrow) and settle_call(contract, bundle.settlement, bundle.lines) == sent.data
+    )
 
 
-def settle_call(contract: Artifact, bundle: Bundle) -> bytes:
-    """Return the call data that settles a bundle."""
-    settlement = bundle.settlement
+def settle_call(contract: Artifact, settlement: Settlement, lines: Sequence[Line]) -> bytes:
+    """Return the call data that settles an epoch."""
     return contract.call(
         "settle",
         settlement.epoch,
         settlement.previous_commitment,
-        pack_lines(bundle.lines),
+        pack_lines(lines),
         settlement.claims_root,
         settlement.allocations_root,
         settlement.bundle_hash,

@@ -5,6 +5,7 @@ Sending again is harmless: an epoch names the commitment of the one before, so i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -17,14 +18,11 @@ from fallow.settler.faults import FaultPoint
 from fallow.settler.parts import Parts, state_of, transactions_of
 from fallow.settler.protocol import Position
 from fallow.settler.refusals import EpochTaken, EscrowRefused, FeesTooHigh, SettlingStopped, Undone
+from fallow.settler.shelf import HeldClaim
 
 log = structlog.get_logger(__name__)
 
 JSON = dict[str, Any]
-
-TELL_SUBMITTED_SECONDS = 10.0
-"""How long an epoch may take before its claims say that they are in one. What is final sooner is told once:
-the Settlement names its claims from the start, so nothing is derived from what they say."""
 
 
 class Sender:
@@ -32,6 +30,7 @@ class Sender:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._told = b""
 
     async def carry_on(self, obj: JSON, bundle: Bundle, *, position: Position) -> None:
         """Bring a begun epoch onto the chain: sign, record, send; or send again; or give up."""
@@ -46,7 +45,7 @@ class Sender:
         signed: SettlementTransaction | None = None
         try:
             if not transactions or await self._parts.payments.is_stuck(transactions):
-                await self._parts.payments.simulate(bundle)
+                await self._parts.payments.simulate(bundle.settlement, bundle.lines)
                 self._parts.faults.reach(FaultPoint.SIMULATED)
                 signed = await self._parts.payments.sign(bundle, earlier=self._signed_before(bundle))
                 self._parts.faults.reach(FaultPoint.SIGNED)
@@ -90,7 +89,6 @@ class Sender:
             await self._parts.hub.set_status(settlements, obj, statuses.settlement_submitted(obj, now=now))
         if sent:
             await self._tell_submitted(obj, bundle)
-            self._parts.faults.reach(FaultPoint.CLAIMS_SUBMITTED)
 
     async def _give_up(self, obj: JSON, refusal: EscrowRefused) -> None:
         """Abandon an epoch that would revert, unless its claims were told that it is final."""
@@ -111,12 +109,20 @@ class Sender:
         ]
 
     async def _tell_submitted(self, obj: JSON, bundle: Bundle) -> None:
-        made = unix_seconds(obj["metadata"]["creationTimestamp"])
-        if self._parts.unix_now() - made < TELL_SUBMITTED_SECONDS:
+        """Say on the claims that they are on their way, once that takes longer than it should.
+
+        Most epochs are final before anybody looks, and a write a claim is what a claim costs.
+        """
+        began = unix_seconds(obj["metadata"]["creationTimestamp"])
+        if self._parts.unix_now() - began < self._parts.epochs.tell_submitted_seconds:
             return
-        wanted = []
-        for sent in bundle.claims:
-            claim = self._parts.hub.claims.get(sent.name, namespace=sent.namespace)
-            if claim is not None and claim["metadata"]["uid"] == sent.uid:
-                wanted.append((claim, statuses.claim_submitted(claim, bundle, now=self._parts.now())))
-        await self._parts.hub.set_statuses(self._parts.hub.claims, wanted)
+        if self._told != bundle.commitment:
+            await self._parts.hub.tell_claims(self._submitted(bundle))
+            self._told = bundle.commitment
+        self._parts.faults.reach(FaultPoint.CLAIMS_SUBMITTED)
+
+    def _submitted(self, bundle: Bundle) -> Iterator[tuple[HeldClaim, JSON]]:
+        for sent in bundle.named:
+            claim = self._parts.hub.claims.get(sent.key, uid=sent.uid)
+            if claim is not None:
+                yield claim, statuses.claim_submitted(claim.as_read(), bundle, now=self._parts.now())

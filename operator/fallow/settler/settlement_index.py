@@ -7,6 +7,7 @@ change here, and what is looked up is small. After a restart the first list fill
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from fallow.resources.settlement import SettlementTransaction
@@ -25,7 +26,8 @@ class SettlementIndex:
         self._by_nonce: dict[int, set[str]] = {}
         self._commitments: dict[str, str] = {}
         self._unfinished: set[str] = set()
-        self._confirmed: dict[int, str] = {}
+        self._confirmed: dict[int, set[str]] = {}
+        self._last_epoch = 0
         self.deletions = 0
         """Rises with every Settlement that goes: nobody deletes one, except a restored backup."""
 
@@ -42,12 +44,18 @@ class SettlementIndex:
             self._drop(name, known)
         if change == "DELETED":
             self.deletions += 1
+            self._last_epoch = max(self._by_epoch, default=0)
         else:
             self._add(name, obj)
 
     def all(self) -> list[JSON]:
         """Return all, by epoch."""
         return [obj for epoch in sorted(self._by_epoch) for obj in self._by_epoch[epoch].values()]
+
+    @property
+    def last_epoch(self) -> int:
+        """The highest epoch number; 0 when there is none."""
+        return self._last_epoch
 
     def of_epoch(self, epoch: int) -> list[JSON]:
         """Return those of one epoch number; abandoned ones too."""
@@ -68,7 +76,7 @@ class SettlementIndex:
 
     def last_confirmed(self) -> JSON | None:
         """Return the Confirmed one with the highest epoch."""
-        return self._by_name[self._confirmed[max(self._confirmed)]] if self._confirmed else None
+        return self._by_name[min(self._confirmed[max(self._confirmed)])] if self._confirmed else None
 
     def recorded(self, nonce: int) -> list[SettlementTransaction]:
         """Return the recorded transactions with a nonce, whatever became of their Settlement."""
@@ -81,7 +89,7 @@ class SettlementIndex:
 
     def confirmed_nonces(self) -> Iterable[int]:
         """Return the nonces with which epochs were settled for good: they were looked at then."""
-        for name in self._confirmed.values():
+        for name in chain.from_iterable(self._confirmed.values()):
             for each in transactions_of(self._by_name[name]):
                 yield each.nonce
 
@@ -89,12 +97,13 @@ class SettlementIndex:
         spec = obj["spec"]
         self._by_name[name] = obj
         self._by_epoch.setdefault(spec["epoch"], {})[name] = obj
+        self._last_epoch = max(self._last_epoch, spec["epoch"])
         self._by_previous.setdefault(spec["previousCommitment"], set()).add(name)
         self._commitments[spec["commitment"]] = name
         for nonce in _nonces(obj):
             self._by_nonce.setdefault(nonce, set()).add(name)
         if state_of(obj) == "Confirmed":
-            self._confirmed[spec["epoch"]] = name
+            self._confirmed.setdefault(spec["epoch"], set()).add(name)
         else:
             self._unfinished.add(name)
 
@@ -109,8 +118,8 @@ class SettlementIndex:
             del self._by_epoch[spec["epoch"]]
         if self._commitments.get(spec["commitment"]) == name:
             del self._commitments[spec["commitment"]]
-        if self._confirmed.get(spec["epoch"]) == name:
-            del self._confirmed[spec["epoch"]]
+        if name in self._confirmed.get(spec["epoch"], ()):
+            _discard(self._confirmed, spec["epoch"], name)
         self._unfinished.discard(name)
 
 

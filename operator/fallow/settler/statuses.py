@@ -27,8 +27,8 @@ def settlement_object(bundle: Bundle, *, name: str, mode: str, signature: str | 
     content = bundle.content
     decimals = content["tokenDecimals"]
     names: dict[str, list[str]] = {}
-    for claim in bundle.claims:
-        names.setdefault(claim.spec["terms"]["provider"], []).append(claim.name)
+    for claim in bundle.named:
+        names.setdefault(claim.provider, []).append(claim.name)
     spec = {
         "epoch": content["epoch"],
         "mode": mode,
@@ -65,6 +65,8 @@ def settlement_recorded(obj: Mapping[str, Any], transaction: SettlementTransacti
     """Return the status with one more signed transaction, before anyone has seen it."""
     status = dict(obj.get("status") or {})
     earlier = list(status.get("transactions") or [])[-15:]
+    # NB: only the newest is ever sent again; a dozen of a long epoch's would not fit into one object.
+    earlier[:-3] = [{**each, "raw": "0x"} for each in earlier[:-3]]
     return {**status, "state": status.get("state", "Pending"), "transactions": [*earlier, transaction.wire()]}
 
 

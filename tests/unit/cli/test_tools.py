@@ -15,10 +15,10 @@ from eth_account import Account
 import money_terms as money
 from fallow.cli.bundles import BundleDirectory, BundleMissing
 from fallow.cli.export import COLUMNS, as_csv, rows_of, totals_of
-from fallow.cli.keystores import open_keystore
 from fallow.cli.ledger_reads import LedgerReader
 from fallow.errors import InvalidSetting, MoneyError
 from fallow.receipts.epochs import genesis_commitment
+from fallow.receipts.keystores import open_keystore
 from fallow.receipts.typed_data import SignatureError, sign
 from fallow.receipts.words import to_hex
 from fallow.resources.settlement import SettlementSpec
@@ -95,7 +95,7 @@ def test_keystore__opened__gives_the_key_and_no_secret_in_errors(tmp_path: Path)
         with pytest.raises(InvalidSetting):
             open_keystore(keystore, password)
     keystore.write_text("{}")
-    with pytest.raises(InvalidSetting, match="password-file"):
+    with pytest.raises(InvalidSetting, match="password file"):
         open_keystore(keystore, tmp_path / "none")
 
 

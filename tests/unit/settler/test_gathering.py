@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,10 @@ from fallow.receipts.statements import timestamp
 from fallow.receipts.typed_data import Domain
 from fallow.resources.account import AccountLimits
 from fallow.settler.books import Books
-from fallow.settler.claim_checks import CheckedClaim, Money, check_claim
+from fallow.settler.claim_checks import Money, check_claim
 from fallow.settler.gathering import Gathered, Known, gather, is_due
 from fallow.settler.protocol import Purse
+from fallow.settler.shelf import HeldClaim, Shelf
 
 DOMAIN = Domain.of_ledger(money.HUB_ID)
 MONEY = Money(domain=DOMAIN, token="0x" + "70" * 20, decimals=6)
@@ -23,7 +25,7 @@ RICH = Purse(bound=True, balance=10**12, cap=10**12, debitable_from=0, under_not
 HOUR = 1_800_000
 
 
-def _claim(*, payer: str = "payer", payee: str = "payee", age: int = 0, **more: Any) -> CheckedClaim:
+def _claim(*, payer: str = "payer", payee: str = "payee", age: int = 0, **more: Any) -> HeldClaim:
     limits = AccountLimits(max_total=more.pop("max_total", None), max_per_day=more.pop("max_per_day", None))
     price = more.pop("price", "1.80")
     terms = money.some_terms(
@@ -41,12 +43,14 @@ def _claim(*, payer: str = "payer", payee: str = "payee", age: int = 0, **more: 
         "name": f"claim-{placement[:8]}",
         "uid": placement,
         "creationTimestamp": timestamp(1_800_000_000 - age),
+        "resourceVersion": "1",
     }
-    return check_claim({"metadata": meta, "spec": spec.wire()}, money=MONEY)
+    shelf = Shelf(lambda obj: check_claim(obj, money=MONEY), dirty=asyncio.Event())
+    return shelf.hold({"metadata": meta, "spec": spec.wire()})
 
 
-def _gather(*claims: CheckedClaim, **more: Any) -> Gathered:
-    purses = {claim.claim.payer: RICH for claim in claims}
+def _gather(*claims: HeldClaim, **more: Any) -> Gathered:
+    purses = {claim.paid_as.payer: RICH for claim in claims}
     purses |= {money.address(name): purse for name, purse in more.pop("purses", {}).items()}
     inactive = {money.address(name) for name in more.pop("inactive", ())}
     fields: dict[str, Any] = {
@@ -111,7 +115,7 @@ def test_gather__payer_that_is_leaving__gets_an_epoch_of_its_own_first() -> None
 def test_gather__limit_of_the_authorization__counts_what_was_paid_before() -> None:
     first, second = _claim(max_total="3.5"), _claim(max_total="3.5", age=-1)
     past = Books()
-    past.add(first.counted)
+    past.add(first.paid_as)
     gathered = _gather(second, past=past)
     assert gathered.waiting[second.key].reason == "LimitReached"
     assert "0.1" in gathered.waiting[second.key].message
@@ -119,7 +123,7 @@ def test_gather__limit_of_the_authorization__counts_what_was_paid_before() -> No
 
 def test_gather__limit_of_a_day__counts_what_was_charged_today_and_within_the_epoch() -> None:
     first, second, free = _claim(age=2, max_per_day="3.6"), _claim(age=1, max_per_day="3.6"), _claim()
-    today = {first.counted.account: HOUR}
+    today = {first.paid_as.account: HOUR}
     gathered = _gather(first, second, free, charged_today=today)
     assert gathered.chosen == [first, free]
     assert gathered.waiting[second.key].reason == "DayLimitReached"

@@ -13,6 +13,8 @@ from fallow.receipts.words import to_hex
 from fallow.settler.bundle import Bundle
 from fallow.settler.ledger import LedgerPayments
 from fallow.settler.refusals import ArchiveDamaged
+from fallow.settler.settlement_index import SettlementIndex
+from fallow.settler.signing import KeySigner
 from fallow.settler.statuses import settlement_object
 from unit.settler.epochs import DOMAIN, a_bundle, a_checked_claim
 
@@ -26,40 +28,44 @@ def _ledger(
     accounts: list[dict[str, Any]] | None = None,
     charged: int = 0,
 ) -> LedgerPayments:
+    index = SettlementIndex(lambda spec: True)
+    for obj in settlements:
+        index.changed("ADDED", obj)
     return LedgerPayments(
         DOMAIN,
-        money.key(key),
+        KeySigner(money.key(key)),
         decimals=6,
-        settlements=lambda: settlements,
+        index=index,
         accounts=lambda: accounts or [],
+        accounts_version=lambda: 1,
         charged=lambda payer: charged,
         unix_now=lambda: 1_800_000_000,
     )
 
 
-def _settlement(bundle: Bundle, *, key: str = "operator") -> dict[str, Any]:
+async def _settlement(bundle: Bundle, *, key: str = "operator") -> dict[str, Any]:
     payments = _ledger([], key=key)
     obj = settlement_object(
         bundle,
         name=payments.settlement_name(bundle),
         mode="ledger",
-        signature=payments.signature(bundle),
+        signature=await payments.signature(bundle),
     )
     obj["metadata"]["uid"] = to_hex(bundle.hash)
     return obj
 
 
-def _books(length: int) -> tuple[list[dict[str, Any]], bytes]:
+async def _books(length: int) -> tuple[list[dict[str, Any]], bytes]:
     previous, made = genesis_commitment(DOMAIN), []
     for number in range(1, length + 1):
         bundle = a_bundle(number, previous, [a_checked_claim(number)])
-        made.append(_settlement(bundle))
+        made.append(await _settlement(bundle))
         previous = bundle.commitment
     return made, previous
 
 
 async def test_position__of_a_chain_of_settlements__is_its_end_in_whatever_order_they_come() -> None:
-    settlements, last = _books(3)
+    settlements, last = await _books(3)
     position = await _ledger(settlements[::-1]).position()
     assert (position.epoch, position.settled, position.block, position.commitment) == (3, 3, 3, last)
 
@@ -69,13 +75,13 @@ async def test_position__of_nothing__is_the_genesis() -> None:
 
 
 async def test_position__a_settlement_is_missing__says_so() -> None:
-    settlements, _ = _books(3)
+    settlements, _ = await _books(3)
     with pytest.raises(ArchiveDamaged, match="not epoch 2"):
         await _ledger([settlements[0], settlements[2]]).position()
 
 
 async def test_position__an_amount_was_changed__is_noticed() -> None:
-    settlements, _ = _books(1)
+    settlements, _ = await _books(1)
     settlements[0]["spec"]["lines"][0]["amount"] = "9"
     with pytest.raises(ArchiveDamaged, match="not what its commitment says"):
         await _ledger(settlements).position()
@@ -84,7 +90,7 @@ async def test_position__an_amount_was_changed__is_noticed() -> None:
 async def test_position__signed_by_another_key__is_noticed() -> None:
     bundle = a_bundle(1, genesis_commitment(DOMAIN), [a_checked_claim(1)])
     with pytest.raises(SignatureError, match="signed by"):
-        await _ledger([_settlement(bundle, key="stranger")]).position()
+        await _ledger([await _settlement(bundle, key="stranger")]).position()
 
 
 def test_name__of_an_epoch__does_not_depend_on_its_content() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from fallow.agent.signing import load_key
 from fallow.errors import InvalidSetting
+from fallow.receipts.keystores import load_key
 from fallow.settings import KeyFileSettings
 from unit.agent.some_work import KEY
 
