@@ -102,7 +102,8 @@ def _absorbed(
     succeeded = IndexRanges.of(at for at, each in counted.items() if each.outcome is Outcome.SUCCEEDED)
     failed = IndexRanges.of(at for at, each in counted.items() if each.outcome.is_own_failure)
     if job["spec"].get("gang"):
-        everyone = IndexRanges.span(0, job["spec"]["tasks"])
+        first = job["spec"].get("firstIndex") or 0
+        everyone = IndexRanges.span(first, first + job["spec"]["tasks"])
         succeeded = succeeded if succeeded == everyone else EMPTY
         failed = everyone if failed else EMPTY
     provider = str(parts[0].spec["terms"]["provider"])

@@ -126,6 +126,24 @@ class Carrier:
 
         self._writers.submit(key, send, priority=NORMAL, on_done=done)
 
+    def create_sample(self, sample: JSON, *, for_job: str, done_for: Callable[[], None]) -> None:
+        """Create a ComputeJob that checks a task of another one; `done_for` is told at the end, either way."""
+        name = sample["metadata"]["name"]
+
+        async def send() -> None:
+            with suppress(AlreadyExists):
+                self._view.jobs.apply(await self._api.create(kinds.COMPUTE_JOB, sample))
+
+        def done(error: Exception | None) -> None:
+            if not isinstance(error, NotLeading):
+                done_for()
+            if error is not None:
+                log.error("a sample cannot be created", sample=name, error=str(error))
+            self._touch(for_job)
+
+        if not self.busy(("sample", name)):
+            self._writers.submit(("sample", name), send, priority=LATE, on_done=done)
+
     def create_results(self, results: JSON, *, job_uid: str, done_for: Callable[[], None]) -> None:
         """Create a ConfigMap of results; `done_for` is told once it is there."""
         key = results_key(results["metadata"]["labels"][LABEL_PLACEMENT_UID])

@@ -17,6 +17,7 @@ from fallow.hub.steps import Steps
 from fallow.hub.telling import Telling
 from fallow.hub.view import ASSUMED
 from fallow.kube.compare_and_set import merge_patch
+from fallow.resources.ranges import IndexRanges
 
 STATUS_SECONDS = 1.0
 """A job's status follows what changes at most this often, unless something waits for the write."""
@@ -65,6 +66,7 @@ class Demand:
             record.folded,
             [(placed, self._steps.paid_so_far(placed)) for placed in live],
             tasks=record.wish.spec.tasks,
+            first=record.wish.spec.first_index,
             backoff_limit=record.wish.spec.backoff_limit_per_task,
         )
         record.judged = record.folded
@@ -99,12 +101,11 @@ class Demand:
             extra=desk.settings.verification.extra_copies,
             owners=replication.owners_taking_part(desk.view.providers, taking_part),
         )
+        tasks = IndexRanges.span(spec.first_index, spec.first_index + spec.tasks)
         record.judged = replication.judged(
-            record.folded, live, rules, tasks=spec.tasks, failed=record.standing.failed
+            record.folded, live, rules, tasks=tasks, failed=record.standing.failed
         )
-        record.standing = replication.standing_of(
-            record.standing, record.judged, live, rules, tasks=spec.tasks
-        )
+        record.standing = replication.standing_of(record.standing, record.judged, live, rules, tasks=tasks)
 
     def report(self, uid: str, now: float) -> bool:
         """Write a job's status where it differs, but not too often. `now` is monotonic.

@@ -151,9 +151,12 @@ def absorb(folded: Folded, placed: Placed, paid: Paid) -> Folded:
 
 
 def standing(
-    folded: Folded, live: Iterable[tuple[Placed, Paid]], *, tasks: int, backoff_limit: int
+    folded: Folded, live: Iterable[tuple[Placed, Paid]], *, tasks: int, backoff_limit: int, first: int = 0
 ) -> Standing:
-    """Return where a job of `tasks` tasks stands; more than `backoff_limit` own failures are for good."""
+    """Return where a job of `tasks` tasks stands; more than `backoff_limit` own failures are for good.
+
+    `first` is the index of its first task.
+    """
     held, running = EMPTY, 0
     total = folded
     placed_by: dict[str, int] = {}
@@ -176,7 +179,7 @@ def standing(
         name: replace(share, placed=placed_by.get(name, 0)) for name, share in sorted(total.shares.items())
     }
     return Standing(
-        pending=IndexRanges.span(0, tasks) - total.succeeded - failed - held,
+        pending=IndexRanges.span(first, first + tasks) - total.succeeded - failed - held,
         held=held,
         succeeded=total.succeeded,
         failed=failed,

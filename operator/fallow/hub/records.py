@@ -76,22 +76,22 @@ class Records:
         self._plain: dict[str, int] = {}
         """Successes of plain placements, by provider."""
 
-    def counted(self, placed: Placed, found: Tally, provider: JSON | None) -> bool:
-        """Return whether a placement may be deleted as far as its provider's record goes.
+    def counted(self, name: str, placement: str, found: Tally, provider: JSON | None) -> bool:
+        """Return whether a placement may be deleted as far as the record of the provider `name` goes.
 
-        If not, it is in the next status that `next_record` gives.
+        If not, it is in the next status that `next_record` gives. `placement` is its name; of a sample, which
+        tells of another provider than its own, `<name>.<its provider>`.
         """
-        name = placed.provider
         if provider is None:
             return True
         if found.is_plain:
             self._plain[name] = self._plain.get(name, 0) + found.succeeded
             return True
         record = (provider.get("status") or {}).get("record") or {}
-        if placed.name in (record.get("counted") or ()):
-            self._waiting.get(name, {}).pop(placed.name, None)
+        if placement in (record.get("counted") or ()):
+            self._waiting.get(name, {}).pop(placement, None)
             return True
-        self._waiting.setdefault(name, {})[placed.name] = found
+        self._waiting.setdefault(name, {})[placement] = found
         return False
 
     def next_record(

@@ -44,10 +44,10 @@ def copies_of(folded: Folded, live: Iterable[Placed]) -> list[Copy]:
 
 
 def judged(
-    folded: Folded, live: Sequence[Placed], rules: Rules, *, tasks: int, failed: IndexRanges
+    folded: Folded, live: Sequence[Placed], rules: Rules, *, tasks: IndexRanges, failed: IndexRanges
 ) -> Folded:
     """Return `folded` with the verdicts that have become clear, and without what nobody asks for any more."""
-    undecided = IndexRanges.span(0, tasks) - folded.succeeded - folded.split - failed
+    undecided = tasks - folded.succeeded - folded.split - failed
     found = judge(copies_of(folded, live), undecided, rules)
     present = {one.number for one in live}
     dissent = {number: said for number, said in folded.dissent.items() if number in present}
@@ -64,11 +64,11 @@ def judged(
 
 
 def standing_of(
-    standing: Standing, folded: Folded, live: Sequence[Placed], rules: Rules, *, tasks: int
+    standing: Standing, folded: Folded, live: Sequence[Placed], rules: Rules, *, tasks: IndexRanges
 ) -> Standing:
     """Return where a replicated job stands, from where it would stand if it were an ordinary one."""
     failed = standing.failed | folded.split
-    undecided = IndexRanges.span(0, tasks) - folded.succeeded - failed
+    undecided = tasks - folded.succeeded - failed
     copies = copies_of(folded, live)
     taken = EMPTY
     for one in copies:

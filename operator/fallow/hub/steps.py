@@ -18,6 +18,7 @@ from fallow.hub.folding import Folded, Paid
 from fallow.hub.jobs import JobRecord
 from fallow.hub.placements import JSON, Placed, unstartable, was_only_late
 from fallow.hub.replication import undecided_in
+from fallow.hub.sampling import Sampling
 from fallow.hub.slowness import Slowness
 from fallow.hub.view import ASSUMED
 from fallow.receipts.epochs import claim_id
@@ -47,6 +48,7 @@ class Steps:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._slowness = Slowness(desk)
+        self._sampling = Sampling(desk)
 
     def take(self, placed: Placed, job: JSON | None, record: JobRecord | None) -> None:
         """Take a placement its next step, unless one is under way."""
@@ -73,18 +75,27 @@ class Steps:
             assert record is not None
             refuted = record.folded.dissent.get(placed.number, EMPTY) | record.folded.split
             self._copy_results(placed, job, refuted)
-        elif decided.step is Step.DELETE and self._on_record(placed, record):
+        elif decided.step is Step.DELETE and self._on_record(placed, job, record):
             carrier.delete_placement(placed)
             self._slowness.forget(placed.uid)
             self._desk.memory.forget_placement(placed.uid)
 
-    def _on_record(self, placed: Placed, record: JobRecord | None) -> bool:
-        """Return whether what became of a placement is in its provider's record; if not, see to it."""
-        desk = self._desk
+    def _on_record(self, placed: Placed, job: JSON | None, record: JobRecord | None) -> bool:
+        """Return whether what became of a placement is on record, its samples included; if not, see to it."""
+        if not self._sampling.made(placed, job):
+            return False
+        said = self._sampling.found(placed, job)
+        if said is not None and not self._counted(said[0], f"{placed.name}.{placed.provider}", said[1]):
+            return False
+        # NB: last, as plain successes are counted each time they are asked about.
         found = records.tally(placed, record.folded if record is not None else Folded())
-        if desk.records.counted(placed, found, desk.view.providers.get(placed.provider)):
+        return self._counted(placed.provider, placed.name, found)
+
+    def _counted(self, provider: str, placement: str, found: records.Tally) -> bool:
+        desk = self._desk
+        if desk.records.counted(provider, placement, found, desk.view.providers.get(provider)):
             return True
-        desk.view.touched_providers.add(placed.provider)
+        desk.view.touched_providers.add(provider)
         return False
 
     def fate_of(self, placed: Placed, record: JobRecord | None) -> Fate:

@@ -100,9 +100,7 @@ class Supply:
             record=desk.records.next_record(
                 name,
                 provider.get("status") or {},
-                is_there=lambda placement: (
-                    desk.view.placements.get(placement, namespace=provider_namespace(name)) is not None
-                ),
+                is_there=lambda counted: self._is_there(counted, provider=name),
             ),
         )
         before = provider.get("status") or {}
@@ -115,6 +113,12 @@ class Supply:
             desk.records.told(name)
             desk.carrier.provider_status(provider, status)
         return True
+
+    def _is_there(self, counted: str, *, provider: str) -> bool:
+        """Return whether a placement that a record names still exists; see `records.Records.counted`."""
+        placement, _, elsewhere = counted.partition(".")
+        namespace = provider_namespace(elsewhere or provider)
+        return self._desk.view.placements.get(placement, namespace=namespace) is not None
 
 
 def _stands(status: JSON) -> list[tuple[str, str, str]]:

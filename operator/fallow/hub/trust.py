@@ -30,7 +30,13 @@ def slots_allowed(provider: JSON, settings: TrustSettings, *, earned: int, decim
     """
     if settings.new_provider_slots is None:
         return None
+    new = is_new(provider, settings, earned=earned, decimals=decimals)
+    return settings.new_provider_slots if new else None
+
+
+def is_new(provider: JSON, settings: TrustSettings, *, earned: int, decimals: int) -> bool:
+    """Return whether nobody knows yet what a provider's word is worth."""
     known = records.read(provider.get("status") or {})
     proven = known.agreed >= settings.agreed_results and rank(known) == 0
     paid = earned >= parse_amount(settings.settled_amount, decimals=decimals)
-    return None if proven or paid else settings.new_provider_slots
+    return not (proven or paid)

@@ -90,7 +90,9 @@ class ComputeJobSpec(Model):
     """Immutable but for suspend, priority, parallelism and budget."""
 
     tasks: Annotated[int, Field(ge=1, le=MAX_TASKS)]
-    """Number of tasks; their indexes are 0 … tasks−1."""
+    """Number of tasks; their indexes are firstIndex … firstIndex+tasks−1."""
+    first_index: Annotated[int, Field(ge=0, le=2**31 - 1 - MAX_TASKS)] = 0
+    """Index of the first task: to run some tasks of a sweep again, or to go on where another job ended."""
     parallelism: Annotated[int, Field(ge=1, le=MAX_TASKS)] | None = None
     """Most tasks that run at once; absent means as many as fit."""
     gang: bool = False

@@ -11,6 +11,7 @@ from fallow.settings.base import (
     CommonSettings,
     CycleSettings,
     Group,
+    Label,
     LeaseSettings,
     Listen,
     Seconds,
@@ -95,6 +96,10 @@ class TrustSettings(Group):
     """A provider is new until so many of its results agreed with other owners' and none lately did not,"""
     settled_amount: str = "100"
     """or until so much was settled to its payee, in the token's units."""
+    sample_share: float = Field(default=0, ge=0, le=1)
+    """Share of new providers' tasks that run once more elsewhere, to compare results. The hub admin pays."""
+    sample_namespace: Label = "fallow-samples"
+    """Namespace of these samples, with an Account `default`; the hub must be allowed to create jobs there."""
 
 
 class VerificationSettings(Group):

@@ -34,6 +34,8 @@ class Outbox(Carrier):
         self.placements: list[JSON] = []
         self.claims: list[JSON] = []
         self.deleted: list[str] = []
+        self.samples: list[JSON] = []
+        self.sampled: list[Callable[[], None]] = []
         self.of_provider: dict[str, JSON] = {}
         self.changes: list[tuple[Placed, JSON]] = []
         """What is to change in placements' specs."""
@@ -68,6 +70,10 @@ class Outbox(Carrier):
 
     def delete_job(self, job: JSON) -> None:
         self.deleted.append(job["metadata"]["name"])
+
+    def create_sample(self, sample: JSON, *, for_job: str, done_for: Callable[[], None]) -> None:
+        self.samples.append(sample)
+        self.sampled.append(done_for)
 
     def reveal(self, placed: Placed, tasks: IndexRanges) -> None:
         asked = placed.asked | tasks

@@ -186,3 +186,9 @@ def test_fold__absorbing_any_finished_placements__changes_nothing_that_people_se
     whole = after.pending | after.held | after.succeeded | after.failed
     assert whole == IndexRanges.span(0, 12)
     assert len(after.pending) + len(after.held) + len(after.succeeded) + len(after.failed) == 12
+
+
+def test_standing__job_whose_first_index_is_not_0__has_just_those_tasks() -> None:
+    done = placed("7", reports=[ended(7)], state="Finished")
+    now = standing(Folded(), [(done, Paid())], tasks=3, backoff_limit=0, first=6)
+    assert (str(now.pending), str(now.succeeded)) == ("6,8", "7")

@@ -55,8 +55,8 @@ def a_copy(
 def where(live: list[Placed], folded: Folded | None = None) -> Any:
     folded = folded or Folded()
     plain = standing(folded, [(one, Paid()) for one in live], tasks=2, backoff_limit=2)
-    after = judged(folded, live, RULES, tasks=2, failed=plain.failed)
-    return after, standing_of(plain, after, live, RULES, tasks=2)
+    after = judged(folded, live, RULES, tasks=ranges("0-1"), failed=plain.failed)
+    return after, standing_of(plain, after, live, RULES, tasks=ranges("0-1"))
 
 
 def all_three(asked: str = "", **results: dict[int, bytes]) -> list[Placed]:
@@ -185,12 +185,12 @@ def test_records__when_a_placement_is_counted_twice__then_it_is_in_the_record_on
     liar = a_copy(2, owner="c", results={0: LIE}, asked="0")
     provider: dict[str, Any] = {"status": {}}
     for _ in range(2):
-        assert not desk.counted(liar, found, provider)
+        assert not desk.counted(liar.provider, liar.name, found, provider)
     record = desk.next_record("c", provider["status"], is_there=lambda name: True)
     provider["status"]["record"] = record
     assert (record["disagreed"], record["counted"]) == (2, [liar.name])
     again = records.Records()  # another process, before the placement is deleted
-    assert again.counted(liar, found, provider)
+    assert again.counted(liar.provider, liar.name, found, provider)
     after = again.next_record("c", provider["status"], is_there=lambda name: False)
     assert (after["disagreed"], "counted" in after) == (2, False)
 
@@ -201,8 +201,8 @@ def test_judged__whatever_they_say__then_only_a_majority_succeeds_and_order_is_n
 ) -> None:
     live = [a_copy(n, owner="abc"[n], tasks="0", results={0: said[n]}, asked="0") for n in order]
     plain = standing(Folded(), [(one, Paid()) for one in live], tasks=1, backoff_limit=2)
-    folded = judged(Folded(), live, RULES, tasks=1, failed=plain.failed)
+    folded = judged(Folded(), live, RULES, tasks=ranges("0"), failed=plain.failed)
     agree = max((said.count(one) for one in said if one), default=0)
     assert (folded.succeeded == ranges("0")) == (agree >= 2)
     assert folded.succeeded | folded.split == IndexRanges.span(0, 1)
-    assert judged(folded, live, RULES, tasks=1, failed=EMPTY) == folded, "a verdict is for good"
+    assert judged(folded, live, RULES, tasks=ranges("0"), failed=EMPTY) == folded, "a verdict is for good"
