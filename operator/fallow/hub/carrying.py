@@ -127,7 +127,7 @@ class Carrier:
         self._writers.submit(key, send, priority=NORMAL, on_done=done)
 
     def create_sample(self, sample: JSON, *, for_job: str, done_for: Callable[[], None]) -> None:
-        """Create a ComputeJob that checks a task of another one; `done_for` is told at the end, either way."""
+        """Create a ComputeJob that checks a task of another one; in the end `done_for` is told."""
         name = sample["metadata"]["name"]
 
         async def send() -> None:
