@@ -205,6 +205,8 @@ def _shape(job: Mapping[str, Any], spec: ComputeJobSpec) -> Iterator[str]:
         yield f"spec.tasks of a gang with inline results must be at most {MAX_INLINE_TASKS}"
     if spec.verification.type == "Replicate" and spec.gang:
         yield "spec.verification Replicate does not go with spec.gang: a gang's tasks depend on each other"
+    if spec.verification.type == "Replicate" and spec.billing != "PerTask":
+        yield "spec.verification Replicate goes with billing PerTask only: copies are paid once they agree"
     if spec.verification.type == "Replicate" and (
         spec.requirements.max_providers is not None
         and spec.requirements.max_providers < (spec.verification.copies or 2)

@@ -47,7 +47,8 @@ class Slowness:
     def tasks_of(self, placed: Placed, record: JobRecord) -> IndexRanges:
         """Return the tasks of a placement to run elsewhere now."""
         desk, standing = self._desk, record.standing
-        if placed.gang or placed.replicas > 1 or placed.stopped or not placed.running or standing is None:
+        apart = placed.gang or placed.replicas > 1 or placed.per_interval
+        if apart or placed.stopped or not placed.running or standing is None:
             return EMPTY
         now = desk.clock.monotonic()
         ended, since = self._moved_on.get(placed.uid, (-1, now))
