@@ -67,7 +67,7 @@ def _decide(snapshot: Snapshot) -> Decisions:
 
     def finds_no_room(job: Job) -> bool:
         may_preempt = lowest is not None and job.priority > lowest
-        return not may_preempt and hopeless.takes(job)
+        return not may_preempt and job.copies == 1 and hopeless.takes(job)
 
     def turn(job: Job, bound: int | None) -> bool:
         # 3. No money may be drawn at all: say so and look no further.

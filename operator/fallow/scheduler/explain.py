@@ -72,7 +72,7 @@ def too_few_owners(hunt: Hunt) -> Wait | None:
         for candidate in hunt.outlook.candidates()
         if hunt.barred(candidate) is None
     }
-    if len(owners) >= hunt.job.copies:
+    if len(owners) >= hunt.job.copies or not owners:  # where there is nobody, there is more to say than that
         return None
     count, there = len(hunt.job.pending), len(owners)
     have = f"{len(hunt.job.other_owners)} have one already, " if hunt.job.other_owners else ""
