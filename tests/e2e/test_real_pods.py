@@ -146,6 +146,13 @@ def test_guest__when_an_owners_pod_preempts_it__then_it_sees_sigterm_and_its_exi
     assert sorted(mine) == [Outcome.CANCELLED, Outcome.RECLAIMED]
 
 
+def test_cage__when_guests_run__then_canaries_have_proven_it_and_nothing_was_waived(rig: Rig) -> None:
+    """I9, where it can be proven: without the canaries' word the tests here would find nothing on offer."""
+    offer = rig.members[REAL_MEMBER].client().get(f"{GROUP}/offers/default")
+    assert not offer["spec"].get("acceptUnproven")
+    assert condition(offer, "CageEnforced") == "True", offer["status"]
+
+
 def test_gang__when_two_tasks_meet_by_name__then_each_hears_from_the_other(rig: Rig) -> None:
     # Debian's static wget crashes over names, even over addresses; nslookup and nc do not.
     script = """

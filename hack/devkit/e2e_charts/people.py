@@ -21,8 +21,7 @@ SYSTEM, GUESTS = "fallow-system", "fallow-guests"
 _WAIT = ("--wait", "--timeout=5m")
 _HUB_TERMS = (
     # Nobody watches for an hour: an epoch is closed as soon as there is something to settle.
-    "--set=settler.settings.epochs.maxAgeSeconds=3",
-    "--set=settler.settings.epochs.pollSeconds=0.5",
+    '--set-json=settler.settings={"epochs": {"maxAgeSeconds": 3, "pollSeconds": 0.5}}',
 )
 
 
@@ -162,7 +161,6 @@ class Owner:
                 "cpuCoreHour": "0.01",
                 "memoryGibHour": "0.001",
             },
-            "acceptUnproven": ["ApiServer", "Kubelet", "Metadata", "Neighbour", "Pids"],
         }
         self._member.kubectl("patch", "offer", "default", "--type=merge", "-p", json.dumps({"spec": spec}))
 

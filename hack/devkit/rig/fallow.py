@@ -23,6 +23,7 @@ from devkit.rig.chain import Chain
 from devkit.rig.keys import KeyFile, new_key, new_key_file
 from devkit.rig.members import Member
 from devkit.rig.ports import Ports
+from devkit.rig.real.images import PYTHON
 from devkit.rig.record import Rig
 from fallow.receipts.messages import AccountAuthorization
 from fallow.receipts.statements import timestamp
@@ -36,6 +37,8 @@ from fallow.resources.quote import AcceleratorPrice, Prices
 
 API = "/apis/fallow.dev/v1alpha1"
 READY_SECONDS = 90.0
+REAL_READY_SECONDS = 240.0
+"""Where canary guests prove a real member's cage first."""
 LEDGER_CREDIT = "1000000"
 """Credit limit of the account in ledger mode, in whole tokens."""
 
@@ -128,7 +131,8 @@ def provider(member: Member, *, payee: str, signer: str) -> Json:
 def offer(member: Member) -> Json:
     """Return an Offer of everything to everybody at `member`'s prices.
 
-    Simulated nodes can prove no check of the cage, so their owner waives each by name.
+    Simulated nodes can prove no check of the cage, so their owner waives each by name; a real one's owner
+    waives nothing.
     """
     prices = Prices(
         accelerators=(AcceleratorPrice(price_per_hour=member.prices["gpu"]),),
@@ -140,7 +144,7 @@ def offer(member: Member) -> Json:
         images=("*",),
         accounts_allowed=("*",),
         replicate=True,
-        accept_unproven=CAGE_CHECKS,
+        accept_unproven=() if member.real else CAGE_CHECKS,
     )
     return _thing("Offer", "default", spec)
 
@@ -252,6 +256,8 @@ def _start_agent(
         "FALLOW_SIGNER__KEYSTORE": str(signer.keystore),
         "FALLOW_SIGNER__PASSWORD_FILE": str(signer.password_file),
     }
+    if member.node:
+        environ["FALLOW_CANARY__IMAGE"] = PYTHON
     _start(rig, "agent", f"agent-{name}", environ, ports)
 
 
@@ -272,6 +278,8 @@ def _start(rig: Rig, program: str, role: str, environ: dict[str, str], ports: Po
 def _wait(rig: Rig) -> None:
     """Return once the account can pay and every provider can be scheduled on."""
     client = rig.hub_client()
+    real = any(member.node for member in rig.members.values())
+    seconds = REAL_READY_SECONDS if real else READY_SECONDS
 
     def alive() -> None:
         for name in rig.fallow.values():
@@ -286,7 +294,7 @@ def _wait(rig: Rig) -> None:
             return set(types) <= {c["type"] for c in conditions if c["status"] == "True"}
 
         try:
-            client.until(path, done, seconds=READY_SECONDS, alive=alive)
+            client.until(path, done, seconds=seconds, alive=alive)
         except RigError as error:
             said = json.dumps(seen)
             raise RigError(f"{error} Its conditions: {said}; logs: {rig.state / 'logs'}") from error
