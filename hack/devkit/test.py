@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devkit.errors import DevkitError
-from devkit.toolchain import CONTROL_PLANES, contracts_toolchain, ensure
+from devkit.rig.real import prepare, why_not
+from devkit.toolchain import CONTROL_PLANES, REAL_NODES, contracts_toolchain, ensure
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / ".fallow" / "test"
@@ -54,6 +55,15 @@ def _helm() -> None:
 def _planes_and_chain() -> None:
     _planes()
     contracts_toolchain()
+
+
+def _planes_and_chain_and_real_nodes() -> None:
+    _planes_and_chain()
+    if reason := why_not():
+        print(f"Tests with real containers are skipped: {reason}")
+        return
+    prepare()
+    ensure(*REAL_NODES)
 
 
 def _pytest(directory: str, *, workers: int = 0) -> tuple[str, ...]:
@@ -103,7 +113,7 @@ STEPS: tuple[Step, ...] = (
         name="e2e",
         what="jobs, kills and payment on the whole rig",
         command=_pytest("e2e", workers=2),
-        needs=_planes_and_chain,
+        needs=_planes_and_chain_and_real_nodes,
     ),
     Step(
         name="chaos",

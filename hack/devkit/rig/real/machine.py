@@ -4,10 +4,11 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from devkit.errors import RigError
-from devkit.toolchain import cache
+from devkit.toolchain.cache import locked, log_path
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 CNI_DIRECTORIES = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
@@ -59,6 +60,8 @@ def why_not() -> str | None:
         return "Real pods need root: a kubelet mounts file systems and makes control groups."
     if not Path("/sys/fs/cgroup").exists():
         return "Real pods need control groups, and /sys/fs/cgroup is not there."
+    if refused := _refused("mount -t tmpfs none /run"):
+        return f"Real pods need more privileges than root has here: {refused}"
     missing = _missing()
     if missing and find("apt-get") is None:
         return f"Real pods need {', '.join(missing)} (as Debian calls them), and there is no apt-get."
@@ -69,19 +72,26 @@ def prepare() -> None:
     """Install what is missing; raise RigError in one sentence where real pods cannot run."""
     if reason := why_not():
         raise RigError(reason)
-    with cache.locked("packages", waiting=lambda: None):
+    with locked("packages", waiting=lambda: None):
         if missing := _missing():
             _install(missing)
     if missing := _missing():
         raise RigError(f"Real pods need {', '.join(missing)}; installing the packages did not bring them.")
-    # In namespaces of its own, so nothing stays: a container without privileges fails here and not half-way.
-    tried = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", _PROBE],
-        env={"PATH": search_path()}, capture_output=True, text=True,
-    )  # fmt: skip
-    if tried.returncode:
-        said = tried.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise RigError(f"This kernel does not let us make a node's namespaces: {said[0]}")
+    if refused := _refused(_PROBE):
+        raise RigError(f"This kernel does not let us make a node's namespaces: {refused}")
+
+
+@cache
+def _refused(script: str) -> str:
+    """Return what goes wrong when a script runs in namespaces of its own, where nothing stays; or ""."""
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", script]
+    try:
+        tried = subprocess.run(command, env={"PATH": search_path()}, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "there is no unshare (util-linux)"
+    if tried.returncode == 0:
+        return ""
+    return (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
 def _missing() -> list[str]:
@@ -95,7 +105,7 @@ def _missing() -> list[str]:
 
 def _install(packages: list[str]) -> None:
     """Install packages of the machine's own distribution, without starting what they bring."""
-    log = cache.log_path("packages")
+    log = log_path("packages")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # An exit status of 101 means to package scripts: services may not be started (invoke-rc.d(8)).
     policy = Path("/usr/sbin/policy-rc.d")
