@@ -32,6 +32,11 @@ def make(name: str) -> None:
     for root in hierarchies():
         group = root / name
         group.mkdir(exist_ok=True)
+        if (root / "cgroup.controllers").exists():
+            # Version 2 hands on only what a parent says; what a kubelet lacks it names when it starts.
+            for controller in (root / "cgroup.controllers").read_text().split():
+                with contextlib.suppress(OSError):
+                    (root / "cgroup.subtree_control").write_text(f"+{controller}")
         for file in ("cpuset.cpus", "cpuset.mems"):
             # Version 1 starts a cpuset empty, and an empty one takes no process.
             if (group / file).exists() and not (group / file).read_text().strip():
