@@ -25,7 +25,7 @@ from devkit.rig.real import why_not
 from devkit.scenario.invariants import assert_nothing_is_paid_twice
 from devkit.scenario.pod_log import PODS as GUESTS
 from devkit.scenario.real_guests import REAL_NODE, a_real_job, shell
-from devkit.scenario.submitting import JOBS, claims_of, condition
+from devkit.scenario.submitting import GROUP, JOBS, claims_of, condition
 from fallow.resources.ended import Ended, Outcome
 
 GPUS = 6
@@ -33,6 +33,7 @@ GRACE_SECONDS = 3
 DRAIN_SECONDS = GRACE_SECONDS + 5.0
 """A drain has succeeded within the grace + 5 s."""
 CONVERGE_SECONDS = 300.0
+OFFER = f"{GROUP}/offers/default"
 OWNED = "/api/v1/namespaces/default/pods"
 _COMPUTES = """
 sleep $((JOB_COMPLETION_INDEX % 7 + 1))
@@ -72,7 +73,7 @@ class _RealPods:
     def run(self, *, seconds: float) -> dict[str, Any]:
         """Do things for so long, then let all converge; return figures."""
         grace = {"spec": {"reclaimGraceSeconds": GRACE_SECONDS}}
-        self._member.merge("/apis/fallow.dev/v1alpha1/offers/default", grace)
+        self._member.merge(OFFER, grace)
         acts = (self._own, self._own, self._drain, self._drain, self._crash)
         started = time.monotonic()
         while time.monotonic() < started + seconds:
@@ -80,6 +81,7 @@ class _RealPods:
             act = self._dice.choice(acts)
             act()
             self._did[act.__name__.strip("_")] += 1
+            self._caged()
             time.sleep(self._dice.uniform(0.5, 5.0))  # the pace of events, not a wait for something
         converged = self._converge()
         checked = sum(self._results(name) for name in self._jobs)
@@ -107,6 +109,13 @@ class _RealPods:
             job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = GRACE_SECONDS
             client.post(JOBS, job)
             self._jobs.append(job["metadata"]["name"])
+
+    def _caged(self) -> None:
+        """I9: guests run, so canaries have proven the cage and nothing of it is waived."""
+        offer = self._member.get(OFFER)
+        assert not offer["spec"].get("acceptUnproven")
+        guests = self._member.get(GUESTS, labelSelector="fallow.dev/guest=true")["items"]
+        assert not guests or condition(offer, "CageEnforced") == "True", f"I9: {offer['status']}"
 
     def _own(self) -> None:
         """Let an owner's pod come, run, and go."""
