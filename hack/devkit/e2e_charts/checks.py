@@ -16,7 +16,7 @@ Json = dict[str, Any]
 API = "/apis/fallow.dev/v1alpha1"
 GUESTS = "/api/v1/namespaces/fallow-guests/pods"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 def provider_is(hub: Cluster, name: str, condition: str) -> None:
@@ -81,8 +81,12 @@ def node_is_clean(member: Cluster) -> None:
     """Look for what Fallow left on the member: pods, the node's annotations and taints, namespaces."""
     client = member.client()
     assert not client.get(GUESTS)["items"]
-    pods = client.get("/api/v1/pods")["items"]
-    assert {pod["metadata"]["namespace"] for pod in pods} == {"kube-system"}, "pods of Fallow run on"
+    _until(
+        member,
+        "the last pod of Fallow to end",
+        "/api/v1/pods",
+        lambda listed: {pod["metadata"]["namespace"] for pod in listed["items"]} == {"kube-system"},
+    )
     node = client.get(f"/api/v1/nodes/{member.node.name}")
     left = [key for key in node["metadata"].get("annotations", {}) if "fallow.dev" in key]
     assert not left, f"annotations stay on the node: {left}"
