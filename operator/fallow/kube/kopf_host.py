@@ -20,6 +20,7 @@ every task that was started after it. When Kopf fails, `stop` is set too and its
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Never, cast
@@ -73,6 +74,8 @@ async def run_with_kopf(
     before = asyncio.all_tasks()
     end_kopf = asyncio.Event()
     roots = await kopf.spawn_tasks(
+        # Kopf would ask for the user's name, which a user of an image need not have.
+        identity=cast(Any, f"fallow-{os.getpid()}"),
         registry=_registry(api, feeds),
         settings=_settings(),
         clusterwide=not namespaces,
