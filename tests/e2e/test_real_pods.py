@@ -90,9 +90,9 @@ def ended(rig: Rig, job: Json) -> list[Ended]:
 
 def recorded(rig: Rig, job: Json) -> list[Ended]:
     """Everything that the member's records know of a job."""
-    records = rig.members[REAL_MEMBER].client().get(RECORDS)["items"]
-    mine = [each for each in records if each["spec"]["placement"]["job"]["uid"] == job["metadata"]["uid"]]
-    return [Ended.parse(text) for each in mine for text in each["status"]["ended"]]
+    selector = f"fallow.dev/job-uid={job['metadata']['uid']}"
+    records = rig.members[REAL_MEMBER].client().get(RECORDS, labelSelector=selector)["items"]
+    return [Ended.parse(text) for each in records for text in each.get("status", {}).get("ended", ())]
 
 
 def test_job__when_20_tasks_compute__then_the_claims_hold_the_digests_of_what_they_found(rig: Rig) -> None:
