@@ -113,3 +113,25 @@ def test_refolded__gang__succeeds_or_fails_as_one() -> None:
     assert whole["folded"]["succeeded"] == "0-1"
     assert broken["folded"]["succeeded"] == ""
     assert broken["folded"]["failuresByCount"] == [{"count": 1, "tasks": "0-1"}]
+
+
+def test_refolded__placement_with_partial_claims__costs_all_of_them_and_its_open_tasks_run_again() -> None:
+    partial, closing = an_archived(1), an_archived(1, "1:1:900:F:", sequence=1)
+    partial.spec.update(  # type: ignore[attr-defined]
+        partial=True, ended=[], elapsed=["0-600:1-2"], unjudged=["1:1:900:F:"], seconds=1200, amount="0.6"
+    )
+    only_begun = fold(a_job(), partial)
+    assert only_begun is not None
+    folded = only_begun["folded"]
+    assert (folded["placements"], folded["succeeded"], folded["claims"]) == ("1", "", 1)
+    assert folded["failuresByCount"] == []
+    assert (folded["providers"][0]["seconds"], folded["paidFailureSeconds"]) == (1200, 0)
+
+    closing.spec.update(elapsed=["600-600:1-2"], seconds=300, amount="0.15")  # type: ignore[attr-defined]
+    status = fold(a_job(), partial, closing)
+    assert status is not None
+    folded = status["folded"]
+    assert (folded["claims"], folded["failuresByCount"]) == (2, [{"count": 1, "tasks": "1"}])
+    # What had elapsed is no failure; what came after it is.
+    assert (folded["providers"][0]["seconds"], folded["paidFailureSeconds"]) == (1500, 300)
+    assert folded["providers"][0]["cost"] == "0.75"
