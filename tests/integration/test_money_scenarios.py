@@ -106,8 +106,9 @@ async def _pays(stage: Stage) -> None:
 
 
 async def _ledger_short(ledger: Ledger) -> None:
+    ledger.grant("payer", Paid().amount - 1)
     with pytest.raises(PayerRefused, match="InsufficientBalance"):
-        await ledger.settle(Paid(CREDIT // 500 + 1))
+        await ledger.settle(Paid())
     await ledger.settle(Paid(payer="payer2"))
 
 
@@ -171,10 +172,11 @@ async def _twice(stage: Stage) -> None:
 
 
 async def _ledger_bounded(ledger: Ledger) -> None:
+    ledger.grant("payer", 2 * Paid().amount)
     for _ in range(2):
-        await ledger.settle(Paid(CREDIT // 1000))
+        await ledger.settle(Paid())
     with pytest.raises(PayerRefused):
-        await ledger.settle(Paid(1000))
+        await ledger.settle(Paid(1))
 
 
 @scenario("no more than the cap per interval, whoever holds the operator's key", in_ledger=_ledger_bounded)
