@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from eth_abi.abi import encode
 
@@ -32,7 +34,7 @@ def test_leaf__of_each_claim__hashes_to_the_claims_root_and_has_its_place(count:
         head = (keccak(CLAIM_TYPE.encode()), salt, DOMAIN.chain_id, DOMAIN.escrow, told.epoch, number)
         leaf = merkle.leaf_hash(encode(_TYPES, [*head, *rest]))
         assert merkle.verify(leaf, claim_proof, root=told.claims_root)
-        allocation = from_hex(leaves.bundle.content["claims"][index]["allocationLeaf"])
+        allocation = from_hex(json.loads(leaves.bundle.data)["claims"][index]["allocationLeaf"])
         assert merkle.verify(allocation, allocation_proof, root=told.allocations_root)
         assert leaves.find(leaves.claim_id(index)) == number == index
 
