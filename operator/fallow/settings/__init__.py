@@ -36,9 +36,12 @@ from fallow.settings.hub import (
     HubSettings,
     JobSettings,
     JoinSettings,
+    PreemptionSettings,
     ProviderSilenceSettings,
     SharingSettings,
+    SlownessSettings,
     TrustSettings,
+    VerificationSettings,
 )
 from fallow.settings.parsing import flag_of, parse, unknown_variables, variable_of, variables
 from fallow.settings.probe import ProbeHealthSettings, ProbeIdlenessSettings, ProbeSettings
@@ -74,6 +77,7 @@ __all__ = [
     "LeaseSettings",
     "NodeSettings",
     "PaymentsSettings",
+    "PreemptionSettings",
     "ProbeHealthSettings",
     "ProbeIdlenessSettings",
     "ProbeSettings",
@@ -85,7 +89,9 @@ __all__ = [
     "SettlerLeaseSettings",
     "SettlerSettings",
     "SharingSettings",
+    "SlownessSettings",
     "TrustSettings",
+    "VerificationSettings",
     "WatchSettings",
     "WriterSettings",
     "flag_of",
