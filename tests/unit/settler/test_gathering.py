@@ -162,3 +162,29 @@ def test_gather__more_than_fit__takes_the_oldest() -> None:
 def test_is_due__by_age_or_count(sentence: str, ages: list[int], want: bool) -> None:
     chosen = [_claim(age=age) for age in ages]
     assert is_due(chosen, now=1_800_000_000, max_age_seconds=300, max_claims=3) == want, sentence
+
+
+def test_gather__several_payers__takes_them_whole_and_the_longest_waiting_first() -> None:
+    ours = [_claim(age=age) for age in (3, 1)]
+    theirs = [_claim(payer="other payer", age=age) for age in (4, 2)]
+    assert _gather(*ours, *theirs).chosen == [*theirs, *ours]
+    payer = ours[0].paid_as.payer
+    served = {theirs[0].paid_as.payer: 9, payer: 3}
+    assert _gather(*ours, *theirs, last_debited=served).chosen == [*ours, *theirs]
+    # Who would fit as a whole, only not here any more, waits for an epoch with room: it may be debited
+    # only once in its interval.
+    assert _gather(*ours, *theirs, max_claims=3).chosen == theirs
+
+
+def test_gather__more_lines_than_an_epoch_takes__leaves_the_rest_for_the_next() -> None:
+    first, second = _claim(payee="payee", age=2), _claim(payee="other payee", age=1)
+    third = _claim(payee="payee")
+    assert _gather(first, second, third, max_lines=1).chosen == [first, third]
+
+
+def test_is_due__by_value() -> None:
+    claims = [_claim(), _claim()]
+    terms: dict[str, Any] = {"now": 1_800_000_000, "max_age_seconds": 300, "max_claims": 9}
+    assert not is_due(claims, **terms)
+    assert not is_due(claims, max_value=2 * HOUR + 1, **terms)
+    assert is_due(claims, max_value=2 * HOUR, **terms)
