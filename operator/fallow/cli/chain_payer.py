@@ -93,6 +93,12 @@ def authorize(
             raise InvalidSetting("--cap 0 revokes the binding, which takes notice: add --notice.")
         often = "in every epoch" if min_interval_seconds == 0 else f"every {min_interval_seconds} s"
         daily = "" if min_interval_seconds == 0 else _per_day(at, units, min_interval_seconds)
+        if min_interval_seconds == 0:
+            typer.echo(
+                "Warning: with --min-interval-seconds 0 every epoch may debit the cap again. Who stole the "
+                "operator's key could debit the whole balance in minutes: right for tests only.",
+                err=True,
+            )
         confirm(
             f"Let the hub debit {key.address} by up to {at.shown(units)} {often}{daily}. Making it "
             "stricter takes notice.",
