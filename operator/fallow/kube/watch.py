@@ -1,8 +1,8 @@
 """A reflector: list, then watch, for ever, so that a `View` follows its kind.
 
 A watch that ends or breaks is opened anew from the last version seen, without a list. Only where
-the server says that this position is too old (410), or keeps refusing it (a store restored from a
-backup knows no such version), all is listed again, and what is missing counts as deleted.
+the server says that this position is too old (410), keeps refusing it, or says nothing at all (a store
+restored from a backup knows no such version), all is listed again, and what is missing counts as deleted.
 Bookmarks move the position on when nothing happens and prove that the watch lives.
 """
 
@@ -16,7 +16,7 @@ from typing import Never
 
 import structlog
 
-from fallow.errors import ApiError, Gone
+from fallow.errors import ApiError, Gone, Timeout
 from fallow.kube.backoff import Backoff
 from fallow.kube.client import ApiServer
 from fallow.kube.listing import take_list
@@ -92,6 +92,10 @@ class Reflector:
                 self._restart("gone")
                 self._position = None
             except ApiError as error:
+                if isinstance(error, Timeout) and self._watching:
+                    # NB: not even a bookmark came. A store that was set back behind our position says
+                    # nothing until it has caught up with it; only a list shows what is there now.
+                    self._position = None
                 # An answer (status != 0) that comes again and again is about our position.
                 refusals = refusals + 1 if error.status and self._position is not None else 0
                 if refusals >= _REFUSALS_BEFORE_RELIST:
