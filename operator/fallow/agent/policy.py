@@ -223,4 +223,8 @@ class Policy:
         """UIDs of placements that end as a whole."""
         found = {p["metadata"]["uid"] for p in self.hub.placements if p["spec"].get("gang")}
         records = (each["spec"] for each in self.member.guest_sets)
-        return found | {spec["placementUid"] for spec in records if spec.get("gang")}
+        return found | {
+            spec["placementUid"]
+            for spec in records
+            if spec.get("gang") or (spec.get("placement") or {}).get("gang")
+        }

@@ -226,6 +226,6 @@ def guest_set_spec(work: Work, *, gone_at: str | None) -> dict[str, Any]:
         gang=work.spec.gang,
         desired=work.spec.desired,
         generation=work.generation,
-        placement=msgspec.json.encode(placement).decode(),
+        text=msgspec.json.encode(placement).decode(),
         gone_at=gone_at,
     ).wire()

@@ -105,5 +105,5 @@ def read_guest_set(raw: Mapping[str, Any]) -> Work:
         uid=spec.placement_uid,
         generation=spec.generation,
         created_at=datetime.fromisoformat(raw["metadata"]["creationTimestamp"]),
-        spec=PlacementSpec.model_validate_json(spec.placement),
+        spec=spec.placement or PlacementSpec.model_validate_json(spec.text or ""),
     )

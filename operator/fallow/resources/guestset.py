@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fallow.resources.base import AGE, Column, Kind, Label63, Model, Name, Timestamp, Uid, rule
-from fallow.resources.placement import Progress
+from fallow.resources.placement import PlacementSpec, Progress
 
 
 class GuestSetSpec(Model):
@@ -22,13 +22,15 @@ class GuestSetSpec(Model):
     placement_uid: Uid
     generation: Annotated[int, Field(ge=0)]
     """Generation of the Placement that all of this shows."""
-    job_name: Name
+    job_name: Name | None = None
     """The ComputeJob on the hub."""
     gang: bool = False
     desired: Literal["Run", "Stop"] = "Run"
-    placement: Annotated[str, Field(max_length=1_000_000)]
+    text: Annotated[str, Field(max_length=1_000_000)] | None = None
     """The Placement's spec as JSON. Only the agent reads it, and an API server need not take it apart at
     every write of what became of the tasks."""
+    placement: PlacementSpec | None = None
+    """The same as an object: what agents wrote before there was `text`. Read, never written."""
     gone_at: Timestamp | None = None
     """When the Placement was first missing from a synced watch, where that was long after the last attempt's
     end; otherwise that end stands for it. The record is dropped 7 days later."""
