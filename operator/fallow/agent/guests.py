@@ -7,7 +7,7 @@ thousand guests cost little memory and every later decision is about plain value
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,9 @@ from fallow.resources.naming import (
 NODE_ANNOTATION = "fallow.dev/node"
 """The node a guest is pinned to, known before it is bound."""
 
+LAST_DELETE_SECONDS = 8.0
+"""How long after the end of a guest's containers its kubelet's last delete may come, for an agent that did not
+see the deletion begin."""
 _TERMINAL = ("Succeeded", "Failed")
 
 
@@ -113,6 +116,15 @@ def is_guest(pod: Mapping[str, Any]) -> bool:
     )
 
 
+def as_first_told(guest: Guest, known: Guest | None) -> Guest:
+    """Return `guest` with the deletion as it was first seen: a later delete moves what the pod says of it."""
+    if known is None or known.uid != guest.uid or known.delete_requested_at is None:
+        return guest
+    if guest.delete_requested_at is not None and guest.delete_requested_at <= known.delete_requested_at:
+        return guest
+    return replace(guest, delete_requested_at=known.delete_requested_at)
+
+
 def read_guest(pod: Mapping[str, Any]) -> Guest:
     """Return the facts of one guest pod; it has to satisfy `is_guest`."""
     metadata = pod["metadata"]
@@ -128,6 +140,7 @@ def read_guest(pod: Mapping[str, Any]) -> Guest:
     waiting: Mapping[str, Any] = next(
         (w for s in [*initial, *statuses] if (w := (s.get("state") or {}).get("waiting")) and _stuck(w)), {}
     )
+    finished_at = _latest_end(initial, statuses, expected=len(spec.get("containers") or ()))
     return Guest(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -146,11 +159,11 @@ def read_guest(pod: Mapping[str, Any]) -> Guest:
         deadline_seconds=spec.get("activeDeadlineSeconds"),
         acknowledged_at=_time(status.get("startTime")),
         started_at=_earliest_start([*initial, *statuses]),
-        finished_at=_latest_end(initial, statuses, expected=len(spec.get("containers") or ())),
+        finished_at=finished_at,
         exits=_exits(initial, statuses),
         first_container=next((c.get("name") or "" for c in spec.get("containers") or ()), ""),
         result=(_ended(statuses[0]) or {}).get("message") or "" if statuses else "",
-        delete_requested_at=_delete_requested_at(metadata),
+        delete_requested_at=_delete_requested_at(metadata, finished_at),
         gone_by=_time(metadata.get("deletionTimestamp")),
         disruption=(disruption or {}).get("reason"),
         disrupted_at=_time((disruption or {}).get("lastTransitionTime")),
@@ -224,10 +237,22 @@ def _exits(initial: Sequence[Mapping[str, Any]], statuses: Sequence[Mapping[str,
     )
 
 
-def _delete_requested_at(metadata: Mapping[str, Any]) -> datetime | None:
-    """Return when the grace period began; `deletionTimestamp` is when it is over."""
+def _delete_requested_at(metadata: Mapping[str, Any], finished_at: datetime | None) -> datetime | None:
+    """Return when the grace period began; `deletionTimestamp` is when it is over.
+
+    A kubelet ends a deletion by deleting again, without grace, once the containers are gone; on a pod with a
+    finalizer the API server then moves `deletionTimestamp` to that moment, and when it began is lost. So such
+    a deletion soon after the end counts as begun before it: the guest was told to go, whatever it exited with.
+    """
     moment = _time(metadata.get("deletionTimestamp"))
-    return moment and moment - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    if moment is None:
+        return None
+    grace_seconds = metadata.get("deletionGracePeriodSeconds") or 0
+    if grace_seconds == 0 and finished_at is not None:
+        since = (moment - finished_at).total_seconds()
+        if 0 <= since <= LAST_DELETE_SECONDS:
+            return finished_at
+    return moment - timedelta(seconds=grace_seconds)
 
 
 def _time(text: str | None) -> datetime | None:

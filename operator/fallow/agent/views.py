@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from fallow.agent.canary_pods import CanaryPod, is_canary, read_canary
-from fallow.agent.guests import Guest, is_guest, read_guest
+from fallow.agent.guests import Guest, as_first_told, is_guest, read_guest
 from fallow.agent.nodes import Node, OwnerPod, read_node, read_owner_pod
 from fallow.agent.waiting import WaitingPod, read_waiting_pod
 from fallow.errors import QuantityError
@@ -128,7 +128,7 @@ class MemberViews:
         try:
             if pod["metadata"].get("namespace") == self._guest_namespace:
                 if is_guest(pod):
-                    return read_guest(pod)
+                    return as_first_told(read_guest(pod), self.guest(pod["metadata"]["name"]))
                 if is_canary(pod):
                     return read_canary(pod)
             return read_owner_pod(pod) or read_waiting_pod(pod)

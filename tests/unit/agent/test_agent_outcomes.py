@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fallow.agent.guests import as_first_told, read_guest
 from fallow.agent.outcomes import Circumstances, ending_of, never_bound, overdue, vanished
 from fallow.resources.ended import Outcome, result_digest
 from unit.agent.guest_pods import APod, a_pod, at
@@ -55,6 +57,12 @@ CASES: dict[str, tuple[APod, dict[str, Any], str | None, int]] = {
         {},
         "R",
         40,
+    ),
+    "a kubelet's last delete, without grace, tells that it was told to go": (
+        a_pod().ended(30).deleted(33, grace=0),
+        {},
+        "R",
+        30,
     ),
     "an end well before the deletion stands": (a_pod().ended(30).deleted(40, grace=0), {}, "S", 30),
     "a failure well before the deletion stands": (
@@ -286,3 +294,13 @@ def test_vanished__had_been_stopped_for_the_hub__is_cancelled() -> None:
 def test_vanished__had_succeeded__keeps_its_success() -> None:
     ending = vanished(a_pod().ended(40, message="x").guest(), Circumstances(now=at(60)))
     assert (ending.ended.outcome, ending.result) == (Outcome.SUCCEEDED, "x")
+
+
+def test_deletion__moved_by_the_kubelets_last_delete__counts_from_when_it_was_first_seen() -> None:
+    seen = read_guest(a_pod().running(0).deleted(20).raw)
+    late = read_guest(a_pod().ended(40).deleted(70, grace=0).raw)
+    assert as_first_told(late, seen).delete_requested_at == at(20)
+    assert as_first_told(late, None).delete_requested_at == at(70)
+    assert as_first_told(seen, late).delete_requested_at == at(20)
+    other = replace(seen, uid="another")
+    assert as_first_told(late, other).delete_requested_at == at(70)
