@@ -23,8 +23,8 @@ NODE_ANNOTATION = "fallow.dev/node"
 """The node a guest is pinned to, known before it is bound."""
 
 LAST_DELETE_SECONDS = 8.0
-"""How long after the end of a guest's containers its kubelet's last delete may come, for an agent that did not
-see the deletion begin."""
+"""How long after the end of a guest's containers its kubelet's last delete may come, where nobody saw the
+deletion begin."""
 _TERMINAL = ("Succeeded", "Failed")
 
 
@@ -242,7 +242,7 @@ def _delete_requested_at(metadata: Mapping[str, Any], finished_at: datetime | No
 
     A kubelet ends a deletion by deleting again, without grace, once the containers are gone; on a pod with a
     finalizer the API server then moves `deletionTimestamp` to that moment, and when it began is lost. So such
-    a deletion soon after the end counts as begun before it: the guest was told to go, whatever it exited with.
+    a deletion soon after the end counts as begun before it: the guest was told to go, whatever its exit code.
     """
     moment = _time(metadata.get("deletionTimestamp"))
     if moment is None:
