@@ -3,7 +3,7 @@
 The rig's simulated pods write what the job's annotation says; on the nodes of a liar they write something
 else, on slow nodes they go on for an hour. Everything between the pods and the money is real.
 
-Not collected by itself, as it has not been seen to pass on a rig yet: `pytest tests/e2e/scheduling_by_hand.py`.
+Not collected by itself, as it was not yet seen to pass on a rig: `pytest tests/e2e/scheduling_by_hand.py`.
 """
 
 from __future__ import annotations
