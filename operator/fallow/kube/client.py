@@ -175,7 +175,7 @@ class ApiServer:
         answer = await self._request(
             "GET", "list", resource, resource.path(), accept=_METADATA_ONLY, query={"resourceVersion": ""}
         )
-        found = (item["metadata"] for item in answer["items"])
+        found = (item["metadata"] for item in answer.get("items") or ())
         return {(meta.get("namespace") or "", meta["name"]): int(meta["resourceVersion"]) for meta in found}
 
     async def pages(
