@@ -101,7 +101,7 @@ def test_dispute__revealed_and_rejected__gives_the_payer_its_money_back(terminal
         "reveal", *where, "--per-transaction", "1", "--yes", key="stranger"
     )
     assert "nothing of line" in terminal.refused("reveal", *where, "--yes", key="stranger")
-    claim = next(one.spec["claimId"] for one in leaves.bundle.claims if one.spec["seconds"] == 7200)
+    claim = next(one.spec["claimId"] for one in leaves.bundle.claims() if one.spec["seconds"] == 7200)
     assert "only the arbiter" in terminal.refused("resolve", *where, "--reject", claim, "--yes", key="payer")
     assert "3.6 back to" in terminal.did("resolve", *where, "--reject", claim, "--yes", key="arbiter")
     assert terminal.on_stage(lambda stage: stage.staked("payee")) == money_stage.STAKE - bad.amount
@@ -132,7 +132,7 @@ def test_dispute__by_a_stranger_too_late_or_of_nothing__is_refused_in_words(term
 def test_show_twice__a_claim_in_two_epochs__is_slashed_and_given_back(terminal: Terminal) -> None:
     twice = Paid()
     first = terminal.on_stage(lambda stage: stage.settle(twice))
-    claim = first.bundle.claims[0].spec["claimId"]
+    claim = next(first.bundle.claims()).spec["claimId"]
     assert "in 1 settled epochs" in terminal.refused("show-twice", claim, "--yes", key="stranger")
     terminal.on_stage(lambda stage: stage.settle(twice))
     said = terminal.did("show-twice", claim, "--yes", key="stranger")
