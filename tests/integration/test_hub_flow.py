@@ -109,6 +109,10 @@ class Jobs:
     def change(self, name: str, spec: Json) -> None:
         self._client.merge(f"{self._path}/{name}", {"spec": spec})
 
+    def count(self, name: str, what: str) -> int:
+        """Return a count of the status; 0 where the hub has not said anything yet."""
+        return int(self.get(name).get("status", {}).get("counts", {}).get(what, 0))
+
     def condition(self, name: str, kind: str) -> str:
         found = self.get(name).get("status", {}).get("conditions", [])
         return next((str(one["status"]) for one in found if one["type"] == kind), "")
@@ -140,7 +144,7 @@ def test_job__runs_and_succeeds__is_claimed_absorbed_and_settled(
     assert str(tasks_of(placement)) == "0-19"
     assert all(one["slots"] <= 8 for one in placement["spec"]["assignments"])
     agent.run(placement, running=16)
-    wait_until("running", lambda: jobs.get(name)["status"]["counts"]["running"] == 16)
+    wait_until("running", lambda: jobs.count(name, "running") == 16)
     assert jobs.condition(name, "Scheduled") == "True"
 
     agent.end(agent.placements()[0], seconds=2)
@@ -323,7 +327,7 @@ def test_provider_closed__gets_no_new_work__and_says_so(rig: Rig, agent: Scripte
 
     wait_until("Closed", lambda: reason() == "Closed")
     name = jobs.submit(1, provider=agent.name)
-    wait_until("the sentence", lambda: "closed or unreachable" in jobs.message(name))
+    wait_until("the sentence", lambda: "closed" in jobs.message(name))
     assert agent.placements() == []
 
 
@@ -336,9 +340,7 @@ def test_hub_killed__while_tasks_run__goes_on_without_placing_anything_twice(
     hub.kill()
     agent.end(agent.placements()[0], indexes=[0, 1])
     hub.start()
-    wait_until(
-        "the new hub to follow", lambda: jobs.get(name)["status"]["counts"]["succeeded"] == 2, seconds=30
-    )
+    wait_until("the new hub to follow", lambda: jobs.count(name, "succeeded") == 2, seconds=30)
     assert len(agent.placements()) == 1
     agent.end(agent.placements()[0])
     wait_until("success", lambda: jobs.condition(name, "Succeeded") == "True")
@@ -376,7 +378,7 @@ def test_hub_frozen__longer_than_its_lease__another_leads_and_the_first_follows_
         try:
             wait_until("another leader", lambda: holder() not in ("", first), seconds=30)
             agent.end(placement, indexes=[0])
-            wait_until("the second to follow", lambda: jobs.get(name)["status"]["counts"]["succeeded"] == 1)
+            wait_until("the second to follow", lambda: jobs.count(name, "succeeded") == 1)
         finally:
             hub.thaw()
         # The first must not act on what it remembers; when the second goes, it leads again.

@@ -356,16 +356,3 @@ def test_command_line__kill_and_start__keep_rig_json_true(tmp_path: Path) -> Non
         unknown = rig("kill", "--state", state, "aurora.kubelet")
         assert unknown.returncode == 1
         assert "aurora.kwok" in unknown.stderr
-
-
-def test_command_line__real_pods__is_said_to_be_missing(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "devkit.rig", "up", "--state", str(tmp_path / "rig"), "--real-pods"],
-        env={**os.environ, "PYTHONPATH": str(HACK)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 2
-    assert "not there yet" in done.stderr
-    assert not (tmp_path / "rig").exists()

@@ -180,7 +180,7 @@ def test_door__every_untrue_claim__has_its_own_reason_and_costs_nobody_anything(
         ),
         "a second twice, with interval billing": (
             a_claim(
-                world, terms=interval, ended=[], elapsed=["600-1800:0"], partial=True, sequence=1, **placement
+                world, terms=interval, ended=[], elapsed=["600-1800:0"], partial=True, sequence=2, **placement
             ),
             "SecondsTwice",
         ),

@@ -85,16 +85,14 @@ class Reign:
     def __init__(self, leadership: Leadership) -> None:
         self._leadership = leadership
         self.begun = asyncio.Event()
-        self.ended = False
+        self.lost = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Wait for the lease and keep it; returns when it is lost, or when told to stop before."""
-        try:
-            if await self._leadership.acquired(stop):
-                self.begun.set()
-                await self._leadership.keep()
-        finally:
-            self.ended = True
+        if await self._leadership.acquired(stop):
+            self.begun.set()
+            await self._leadership.keep()
+            self.lost = True
 
 
 class Hub:
@@ -146,7 +144,7 @@ class Hub:
                 lambda stop: self._decide(api, view, leadership, reign, stop),
                 stop=stop,
             )
-            if reign.ended and not stop.is_set():
+            if reign.lost:
                 raise NotLeading("the lease was lost; another process leads now")
         finally:
             keeping.cancel()
@@ -235,7 +233,7 @@ class Hub:
         # more comes: most of a start with 10,000 jobs. What dies by its last reference dies all the same.
         gc.disable()
         started_up = False
-        while not stop.is_set() and not reign.ended:
+        while not stop.is_set() and not reign.lost:
             view.dirty.clear()
             started = time.monotonic()
             try:
@@ -270,7 +268,7 @@ async def _caught_up(api: ApiServer, view: HubView, reign: Reign, stop: asyncio.
     """
     for one in (view.jobs, view.placements, view.claims):
         wanted: dict[tuple[str, str], int] | None = None
-        while not stop.is_set() and not reign.ended:
+        while not stop.is_set() and not reign.lost:
             try:
                 wanted = await api.versions(one.resource) if wanted is None else wanted
             except ApiError as error:

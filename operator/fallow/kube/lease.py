@@ -30,6 +30,8 @@ from fallow.kube.kinds import LEASE
 
 log = structlog.get_logger(__name__)
 
+_RELEASE_TRIES = 3
+
 
 def steady_seconds() -> float:
     """Read a clock that never goes back and does not stop while the machine sleeps, in seconds."""
@@ -191,17 +193,31 @@ class Leadership:
             log.warning("lease not renewed", lease=self._name, error=str(error))
 
     async def release(self) -> None:
-        """Give the lease back, so that a successor need not wait; never raises an ApiError."""
-        lease, held = self._lease, self.may_write()
+        """Give the lease back, so that a successor need not wait; never raises an ApiError.
+
+        A renewal that was cut off may have been written all the same: then the lease is read again.
+        """
         self._term.lost()
         self._told(leading=False)
-        if lease is None or not held:
-            return
-        spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-        try:
-            await self._api.replace(LEASE, {**lease, "spec": spec})
-        except ApiError as error:
-            log.info("lease not given back; it runs out", lease=self._name, error=str(error))
+        lease = self._lease
+        for _ in range(_RELEASE_TRIES):
+            try:
+                if lease is None:
+                    lease = await self._api.get(LEASE, self._name, namespace=self._namespace)
+                spec = lease.get("spec") or {}
+                if spec.get("holderIdentity") != self._identity:
+                    return
+                await self._api.replace(
+                    LEASE, {**lease, "spec": {**spec, "holderIdentity": "", "leaseDurationSeconds": 1}}
+                )
+                return
+            except Conflict:
+                lease = None
+            except NotFound:
+                return
+            except ApiError as error:
+                log.info("lease not given back; it runs out", lease=self._name, error=str(error))
+                return
 
     async def _read_or_create(self, asked_at: float) -> JSON | None:
         """Return the lease as it is; None when it was created and is ours by that."""
