@@ -79,12 +79,12 @@ class LeaseSettings(Group):
     """Whether to take the lease at all. Off only where nothing else can run this program."""
     name: Label = "fallow-hub"
     """Name of the coordination.k8s.io Lease in the system namespace."""
-    duration_seconds: Seconds = 10
+    duration_seconds: Seconds = 8
     """How long a leader that stops renewing is believed, in seconds. A standby decides within 15
     seconds of a leader's death, before any provider counts as silent; an API server may be slow for
     longer than most are."""
     renew_seconds: Seconds = 2
-    """How often the leader renews, in seconds. A fifth of the duration: four may get lost."""
+    """How often the leader renews, in seconds. A quarter of the duration: three may get lost."""
 
     @model_validator(mode="after")
     def _renews_in_time(self) -> Self:
