@@ -159,7 +159,7 @@ class Owner:
             "prices": {
                 "accelerators": [{"product": "NVIDIA-H100*", "pricePerHour": "2.00"}],
                 "cpuCoreHour": "0.01",
-                "memoryGibHour": "0.001",
+                "memoryGiBHour": "0.001",
             },
         }
         self._member.kubectl("patch", "offer", "default", "--type=merge", "-p", json.dumps({"spec": spec}))

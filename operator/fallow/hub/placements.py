@@ -23,6 +23,12 @@ from fallow.resources.ranges import EMPTY, IndexRanges, parse_optional
 
 JSON = dict[str, Any]
 
+
+def payee_of(provider: JSON) -> str:
+    """Return where a Provider's pay goes, in lower case; "" where it is not accepted yet."""
+    return str(provider["spec"].get("payee") or "").lower()
+
+
 NOT_OUR_DOING = frozenset({"Released", "Stopped", "Preempted"})
 """Reasons for handing back that only answer the hub's own wish; all others call for a back-off."""
 SUPPLY_MOVED = frozenset({"NoRoom", "OfferClosed", "GangDidNotFit"})

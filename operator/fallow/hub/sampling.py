@@ -16,7 +16,7 @@ from typing import Any
 
 from fallow.hub import records, trust
 from fallow.hub.desk import Desk
-from fallow.hub.placements import JSON, Placed
+from fallow.hub.placements import JSON, Placed, payee_of
 from fallow.resources.base import API_VERSION, GROUP
 from fallow.resources.ended import Outcome
 from fallow.resources.naming import uid16
@@ -45,7 +45,7 @@ class Sampling:
         provider = desk.view.providers.get(placed.provider)
         if not settings.sample_share or job is None or provider is None or placed.replicas > 1 or placed.gang:
             return True
-        earned = desk.view.earned[provider["spec"]["payee"].lower()]
+        earned = desk.view.earned[payee_of(provider)]
         if not trust.is_new(provider, settings, earned=earned, decimals=desk.decimals):
             return True
         if job["metadata"]["namespace"] == settings.sample_namespace:

@@ -10,7 +10,7 @@ from fallow.hub import records, sharing, trust
 from fallow.hub.acceptance import MAX_INLINE_TASKS
 from fallow.hub.claims import paid_of
 from fallow.hub.jobs import JobRecord
-from fallow.hub.placements import JSON, most_of
+from fallow.hub.placements import JSON, most_of, payee_of
 from fallow.hub.providers import Standing
 from fallow.hub.slices import Slices
 from fallow.hub.view import HubView
@@ -227,7 +227,7 @@ class Supplies:
             if standing is None:
                 continue
             allowed = trust.slots_allowed(
-                obj, self._trusted, earned=view.earned[obj["spec"]["payee"].lower()], decimals=decimals
+                obj, self._trusted, earned=view.earned[payee_of(obj)], decimals=decimals
             )
             seen = _Seen(view.supply_versions[name], standing.refuses, standing.quote, label_keys, allowed)
             before = known.get(name)

@@ -9,7 +9,7 @@ import structlog
 from fallow.hub import provider_status
 from fallow.hub.carrying import provider_key
 from fallow.hub.desk import Desk
-from fallow.hub.placements import JSON
+from fallow.hub.placements import JSON, payee_of
 from fallow.hub.providers import Hearing, read_quote, standing
 from fallow.hub.staleness import NEVER_HEARD
 from fallow.hub.view import AGENT_LEASE
@@ -92,7 +92,7 @@ class Supply:
             known,
             desk.view.nodes_of(name),
             desk.view.holdings,
-            earned=desk.view.earned[str(provider["spec"].get("payee")).lower()],
+            earned=desk.view.earned[payee_of(provider)],
             waiting=desk.view.waiting[name],
             decimals=desk.decimals,
             last_contact=datetime.fromisoformat(renewed) if renewed else None,

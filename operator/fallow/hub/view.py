@@ -18,7 +18,7 @@ import structlog
 from fallow.hub.acceptance import request_of
 from fallow.hub.charges import Charge, Charges
 from fallow.hub.holdings import Holdings
-from fallow.hub.placements import JSON, Placed, most_of, read
+from fallow.hub.placements import JSON, Placed, most_of, payee_of, read
 from fallow.hub.quotas import Grants
 from fallow.kube import kinds
 from fallow.kube.view import Change, Key, View
@@ -165,7 +165,7 @@ class HubView:
             )
 
     def _provider_changed(self, change: Change, obj: JSON) -> None:
-        name, payee = obj["metadata"]["name"], obj["spec"]["payee"].lower()
+        name, payee = obj["metadata"]["name"], payee_of(obj)
         if change == "DELETED":
             self._providers_of_payee.get(payee, set()).discard(name)
         else:  # a payee that it had before may stay in there: one look too many

@@ -9,6 +9,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from fallow.hub.joining import LATE_SECONDS, SKEW_SECONDS, Refused, judge_join, judge_renewal
+from fallow.hub.placements import payee_of
+from fallow.hub.view import HubView
 from fallow.receipts.joining import Joining, Renewal, fingerprint, invite_hash
 from fallow.receipts.statements import timestamp
 from fallow.receipts.typed_data import Domain, sign
@@ -211,3 +213,11 @@ def test_renewal__within_30_days_after_its_token__is_admitted() -> None:
     provider = a_provider(identity=joined(tokenExpires=timestamp(NOW - LATE_SECONDS + 60)), **ACCEPTED)
     granted = judge_renewal(provider, a_renewal(), hub_id=HUB_ID, now_ms=NOW * 1000, token_seconds=600)
     assert granted.admitted
+
+
+def test_view__of_a_provider_that_is_only_invited__takes_it_in() -> None:
+    view = HubView(decimals=6)
+    invited_only = a_provider(invite=invited())
+    view.providers.apply(invited_only)
+    assert payee_of(invited_only) == ""
+    assert view.touched_providers == {"aurora"}
