@@ -216,7 +216,7 @@ def test_renewal__within_30_days_after_its_token__is_admitted() -> None:
 
 
 def test_view__of_a_provider_that_is_only_invited__takes_it_in() -> None:
-    view = HubView(decimals=6)
+    view = HubView(decimals=6, on_lease=lambda lease: None)
     invited_only = a_provider(invite=invited())
     view.providers.apply(invited_only)
     assert payee_of(invited_only) == ""
