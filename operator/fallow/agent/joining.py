@@ -9,39 +9,24 @@ the hub rejects it.
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
-import aiohttp
 import structlog
-from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from pydantic import ValidationError
 
-from fallow import __version__
-from fallow.errors import AlreadyExists, ApiError, Conflict, InvalidSetting, NotFound, Permanent, Retryable
+from fallow.agent.hub_door import DoorRefuses, DoorUnreachable, HubDoor, access_of, read_invite
+from fallow.agent.vault import Access, Kept, Vault
+from fallow.errors import ApiError
 from fallow.kube.answers import JSON
 from fallow.kube.client import ApiServer
-from fallow.kube.compare_and_set import write
-from fallow.kube.kinds import NODE, SECRET
-from fallow.receipts.joining import Joining, Renewal, fingerprint, invite_hash
-from fallow.receipts.typed_data import Domain, sign
-from fallow.receipts.words import checksummed, from_hex, to_hex
-from fallow.resources.joining import (
-    JOIN_PATH,
-    RENEW_PATH,
-    Admission,
-    Invite,
-    JoinRequest,
-    Refusal,
-    RenewRequest,
-)
+from fallow.kube.kinds import NODE
+from fallow.receipts.joining import fingerprint, invite_hash
+from fallow.resources.joining import Invite
 from fallow.settings import AgentSettings
 
 log = structlog.get_logger(__name__)
@@ -52,167 +37,6 @@ REFUSED_SECONDS = 30.0
 """How often one that was refused asks: a person has to do something first."""
 SHORTEST_SECONDS = 5.0
 """Between two renewals, however often the hub rejects the token."""
-TIMEOUT_SECONDS = 15.0
-
-
-class DoorUnreachable(Retryable):
-    """The hub's door did not answer, or not with what it has to."""
-
-
-class DoorRefuses(Permanent):
-    """The hub's door says no. `reason` is one of `Refusal`'s; the text says what to do."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The way to the hub's API server."""
-
-    server: str
-    authority: str | None
-    token: str
-    renew_at: float
-    """Unix seconds of this machine's clock: half of the lifetime after it was given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What the member's Secret holds."""
-
-    key: LocalAccount
-    invite_hash: str = ""
-    """The invite that the key has answered; "" before."""
-    access: Access | None = None
-
-
-def read_invite(path: Path) -> Invite:
-    """Return the invite in a file. Raises InvalidSetting."""
-    try:
-        return Invite.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        said = str(error).splitlines()[0]
-        raise InvalidSetting(
-            f"The invite {path} cannot be used ({said}): give the file that the hub's admin sent, unchanged."
-        ) from error
-
-
-class Vault:
-    """The Secret on the member."""
-
-    def __init__(self, member: ApiServer, *, namespace: str, name: str) -> None:
-        self._member = member
-        self._namespace = namespace
-        self._name = name
-
-    async def open(self) -> Kept:
-        """Return what is kept; makes the key where there is none. Raises ApiErrors and InvalidSetting."""
-        while True:
-            try:
-                found = await self._member.get(SECRET, self._name, namespace=self._namespace)
-            except NotFound:
-                kept = Kept(Account.create())
-                meta = {"name": self._name, "namespace": self._namespace}
-                with suppress(AlreadyExists):  # another agent came first: its key counts
-                    await self._member.create(
-                        SECRET, {"metadata": meta, "type": "Opaque", "data": _encoded(kept)}
-                    )
-                    log.info("made a key", fingerprint=fingerprint(kept.key.address))
-                    return kept
-            else:
-                return _decoded(found, what=f"Secret {self._namespace}/{self._name}")
-
-    async def keep(self, kept: Kept) -> None:
-        """Write what is new; the key never changes."""
-        while True:
-            found = await self._member.get(SECRET, self._name, namespace=self._namespace)
-            if _decoded(found, what=self._name).key != kept.key:
-                raise InvalidSetting(f"The Secret {self._name} holds another key now: start the agent again.")
-            with suppress(Conflict):
-                await write(self._member, SECRET, found, {"data": _encoded(kept)})
-                return
-
-
-class HubDoor:
-    """Requests to the hub's door. Its authority is the invite's, and no other."""
-
-    def __init__(self, invite: Invite, *, unix: Callable[[], float] = time.time) -> None:
-        self._invite = invite
-        self._unix = unix
-        self._context = ssl.create_default_context(cadata=invite.hub.authority)
-
-    async def join(self, key: LocalAccount, *, payee: str, nodes: int, accelerators: int) -> None:
-        """Answer the invite. Raises DoorRefuses and DoorUnreachable."""
-        time_ms, nonce = self._stamp()
-        hashed = invite_hash(self._invite.token)
-        message = Joining(
-            provider=self._invite.provider,
-            payee=payee,
-            invite_hash=from_hex(hashed),
-            time_ms=time_ms,
-            nonce=from_hex(nonce),
-        )
-        await self._post(
-            JOIN_PATH,
-            JoinRequest(
-                provider=self._invite.provider,
-                token=self._invite.token,
-                signer=checksummed(str(key.address)),
-                payee=payee,
-                agent_version=__version__,
-                nodes=nodes,
-                accelerators=accelerators,
-                time_ms=time_ms,
-                nonce=nonce,
-                signature=sign(self._domain, message, key=key),
-            ),
-        )
-
-    async def renew(self, key: LocalAccount) -> Admission:
-        """Ask for a token. Raises DoorRefuses and DoorUnreachable."""
-        time_ms, nonce = self._stamp()
-        message = Renewal(provider=self._invite.provider, time_ms=time_ms, nonce=from_hex(nonce))
-        return await self._post(
-            RENEW_PATH,
-            RenewRequest(
-                provider=self._invite.provider,
-                time_ms=time_ms,
-                nonce=nonce,
-                signature=sign(self._domain, message, key=key),
-            ),
-        )
-
-    @property
-    def _domain(self) -> Domain:
-        return Domain.of_ledger(from_hex(self._invite.hub.hub_id))
-
-    def _stamp(self) -> tuple[int, str]:
-        return int(self._unix() * 1000), to_hex(secrets.token_bytes(32))
-
-    async def _post(self, path: str, body: JoinRequest | RenewRequest) -> Admission:
-        url = self._invite.hub.url + path
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        try:
-            async with (
-                aiohttp.ClientSession(
-                    timeout=timeout, connector=aiohttp.TCPConnector(ssl=self._context)
-                ) as session,
-                session.post(url, json=body.wire(), allow_redirects=False) as response,
-            ):
-                content, status = await response.content.read(65_536), response.status
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise DoorUnreachable(f"The hub's door {url} cannot be reached: {error!r}") from error
-        try:
-            if status in (200, 202):
-                return Admission.model_validate_json(content)
-            refusal = Refusal.model_validate_json(content)
-        except ValidationError as error:
-            raise DoorUnreachable(f"{url} answered {status}, and not as a hub's door does.") from error
-        if status in (429, 503):
-            raise DoorUnreachable(f"The hub says: {refusal.message}")
-        raise DoorRefuses(refusal.reason, refusal.message)
 
 
 class JoinedHub:
@@ -271,8 +95,8 @@ class JoinedHub:
             return REFUSED_SECONDS
         except (DoorUnreachable, ApiError) as error:
             log.warning("a token could not be renewed; trying again", why=str(error))
-            return WAITING_SECONDS
-        return 0.0
+        # Also where nothing was asked, since another request had just asked: the loop must not spin.
+        return WAITING_SECONDS
 
     async def _renew(self, *, instead_of: str) -> None:
         async with self._lock:
@@ -285,17 +109,6 @@ class JoinedHub:
             # A new address or authority counts from the next start: this connection is open.
             self._access = access
             await self._vault.keep(replace(self._kept, access=access))
-
-
-def access_of(admission: Admission, *, now: float) -> Access | None:
-    """Return what an admission brings, None while a person is waited for. Raises DoorUnreachable."""
-    if admission.state == "Waiting":
-        return None
-    if admission.server is None or admission.token is None or admission.lifetime_seconds is None:
-        raise DoorUnreachable("The hub admits this agent and does not say where to.")
-    return Access(
-        admission.server, admission.authority, admission.token, now + admission.lifetime_seconds / 2
-    )
 
 
 @asynccontextmanager
@@ -383,33 +196,3 @@ def _accelerators(node: JSON) -> int:
         if "/" in name and not name.startswith(("kubernetes.io/", "attachable-volumes", "hugepages"))
     )
     return sum(int(amount) for amount in extended if str(amount).isdigit())
-
-
-def _encoded(kept: Kept) -> dict[str, str]:
-    access = kept.access
-    parts = {
-        "key": bytes(kept.key.key).hex(),
-        "inviteHash": kept.invite_hash,
-        "server": access.server if access else "",
-        "authority": (access.authority if access else None) or "",
-        "token": access.token if access else "",
-        "renewAt": str(int(access.renew_at)) if access else "",
-    }
-    return {name: base64.b64encode(part.encode()).decode("ascii") for name, part in parts.items()}
-
-
-def _decoded(secret: JSON, *, what: str) -> Kept:
-    try:
-        parts = {name: base64.b64decode(value).decode() for name, value in (secret.get("data") or {}).items()}
-        key: LocalAccount = Account.from_key(bytes.fromhex(parts["key"].removeprefix("0x").strip()))
-        access = None
-        if parts.get("token"):
-            access = Access(
-                parts["server"], parts.get("authority") or None, parts["token"], float(parts["renewAt"])
-            )
-    except (KeyError, ValueError):
-        # NB: never with the error's own text: a part of a key may be in it.
-        raise InvalidSetting(
-            f"The {what} holds no key that can be read. Restore it; or delete it and ask for a rejoin."
-        ) from None
-    return Kept(key, parts.get("inviteHash", ""), access)

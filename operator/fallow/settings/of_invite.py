@@ -17,8 +17,8 @@ class OfInvite(PydanticBaseSettingsSource):
     """The source of settings that an invite is."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Not used: all comes at once."""
-        raise NotImplementedError
+        """Say that no field has a value of its own: all come at once, below."""
+        return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the invite's part of the settings; nothing without an invite. Raises InvalidSetting."""
